@@ -1,0 +1,20 @@
+//! The words all parts of Rentroll share.
+//!
+//! Nothing here does I/O: these are the types that travel (events, rejects), the files people write
+//! (meters, catalogue, cost pools), and the SQL that the store is made of. A rule that two parts must agree
+//! on — how an identity is hashed, how a quantity is written, where a period begins — lives here once.
+
+pub mod event;
+pub mod identity;
+pub mod meter;
+pub mod migrations;
+pub mod money;
+pub mod period;
+pub mod quantity;
+pub mod reject;
+pub mod topics;
+pub mod yaml;
+
+pub use event::{Event, EventError};
+pub use identity::Identity;
+pub use quantity::Quantity;
