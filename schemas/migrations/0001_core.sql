@@ -3,11 +3,13 @@
 -- Every table fsyncs its parts before an insert is confirmed: the log's position moves on that word alone.
 -- The deduplication window makes a retried batch harmless: it holds the tokens of the last inserted blocks
 -- of a table, and only the newest batch of a log partition is ever retried.
+--
+-- Each statement can be repeated: a crash in mid-migration is resumed from the first one.
 
 -- One row per distinct event. Partitioned by arrival, since dedup and retention look at arrival; sorted by
 -- tenant, since queries do. The projection finds an event by its identity and lives and dies with the part,
 -- so an identity is claimed exactly when its row is durable.
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     tenant        String CODEC(ZSTD(1)),
     type          LowCardinality(String),
@@ -20,7 +22,7 @@ CREATE TABLE events
     dimensions    Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     meters        UInt16 COMMENT 'how many meters it matched; 0 is shown as unmatched',
     log_partition UInt16,
-    log_batch     UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'first position of the batch it came with',
+    log_batch     UInt64 COMMENT 'first position of the batch it came with' CODEC(Delta, ZSTD(1)),
     PROJECTION by_identity (SELECT identity, log_partition, log_batch, arrived_at ORDER BY identity)
 )
 ENGINE = MergeTree
@@ -31,12 +33,12 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 -- Usage per meter, tenant and minute. `total` sums, `least_value` and `greatest_value` keep extremes.
 -- `events` is signed: a repair is a correcting row.
-CREATE TABLE usage_minute
+CREATE TABLE IF NOT EXISTS usage_minute
 (
     meter          LowCardinality(String),
     tenant         String CODEC(ZSTD(1)),
     bucket         DateTime('UTC') CODEC(Delta, ZSTD(1)),
-    dimensions     String CODEC(ZSTD(1)) COMMENT 'the meter''s group_by dimensions, canonical JSON',
+    dimensions     String COMMENT 'the meter''s group_by dimensions, canonical JSON' CODEC(ZSTD(1)),
     events         SimpleAggregateFunction(sum, Int64),
     total          SimpleAggregateFunction(sum, Decimal(38, 9)),
     least_value    SimpleAggregateFunction(min, Decimal(38, 9)),
@@ -47,13 +49,13 @@ PARTITION BY toYYYYMM(bucket)
 ORDER BY (meter, tenant, bucket, dimensions)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE usage_hour AS usage_minute
+CREATE TABLE IF NOT EXISTS usage_hour AS usage_minute
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(bucket)
 ORDER BY (meter, tenant, bucket, dimensions)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE usage_day AS usage_minute
+CREATE TABLE IF NOT EXISTS usage_day AS usage_minute
 ENGINE = AggregatingMergeTree
 PARTITION BY toYear(bucket)
 ORDER BY (meter, tenant, bucket, dimensions)
@@ -61,7 +63,7 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 -- One row per batch taken from the log: written as planned before its inserts, as done after them, with
 -- what became of its records. The books are sums over the done ones.
-CREATE TABLE batches
+CREATE TABLE IF NOT EXISTS batches
 (
     topic     LowCardinality(String),
     partition UInt16,
@@ -77,7 +79,7 @@ ORDER BY (topic, partition, first)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- What could not be accepted, with its bytes.
-CREATE TABLE rejects
+CREATE TABLE IF NOT EXISTS rejects
 (
     identity    FixedString(16),
     source      LowCardinality(String),
