@@ -4,8 +4,12 @@
 //! (meters, catalogue, cost pools), and the SQL that the store is made of. A rule that two parts must agree
 //! on — how an identity is hashed, how a quantity is written, where a period begins — lives here once.
 
+pub mod catalogue;
+pub mod costs;
+pub mod currency;
 pub mod event;
 pub mod identity;
+pub mod invoice;
 pub mod meter;
 pub mod migrations;
 pub mod money;

@@ -18,7 +18,7 @@ macro_rules! migration {
 }
 
 /// Every step, in order.
-pub const MIGRATIONS: &[Migration] = &[migration!(1, "0001_core")];
+pub const MIGRATIONS: &[Migration] = &[migration!(1, "0001_core"), migration!(2, "0002_billing")];
 
 impl Migration {
     /// BLAKE3 of the text, hexadecimal: an edited step is found by it.
