@@ -62,7 +62,10 @@ pub struct EventError {
 
 impl EventError {
     fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        EventError { field: field.into(), reason: reason.into() }
+        EventError {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -91,16 +94,20 @@ impl<'a> Event<'a> {
     /// Names the first attribute that is missing or unusable. Numbers that a [`Quantity`] cannot hold exactly
     /// are refused rather than rounded.
     pub fn from_json(bytes: &'a [u8]) -> Result<Self, EventError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
         // serde would also read a struct from an array, by position.
         if !text.trim_start().starts_with('{') {
             return Err(EventError::new("body", "not a JSON object"));
         }
-        let envelope: Envelope<'a> =
-            serde_json::from_str(text).map_err(|error| EventError::new("body", format!("not a JSON object: {error}")))?;
+        let envelope: Envelope<'a> = serde_json::from_str(text)
+            .map_err(|error| EventError::new("body", format!("not a JSON object: {error}")))?;
         let version = required("specversion", envelope.specversion, 16)?;
         if version != "1.0" {
-            return Err(EventError::new("specversion", format!("`{version}` is not supported, only `1.0` is")));
+            return Err(EventError::new(
+                "specversion",
+                format!("`{version}` is not supported, only `1.0` is"),
+            ));
         }
         let id = required("id", envelope.id, ID_BYTES_MAX)?;
         let source = required("source", envelope.source, NAME_BYTES_MAX)?;
@@ -110,7 +117,15 @@ impl<'a> Event<'a> {
         let time = DateTime::parse_from_rfc3339(&time)
             .map_err(|error| EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}")))?
             .with_timezone(&Utc);
-        let mut event = Event { id, source, kind, tenant, time, measures: Vec::new(), dimensions: Vec::new() };
+        let mut event = Event {
+            id,
+            source,
+            kind,
+            tenant,
+            time,
+            measures: Vec::new(),
+            dimensions: Vec::new(),
+        };
         if let Some(data) = envelope.data {
             event.read_data("", data, 0)?;
         }
@@ -118,17 +133,30 @@ impl<'a> Event<'a> {
     }
 
     fn read_data(&mut self, prefix: &str, raw: &'a RawValue, depth: usize) -> Result<(), EventError> {
-        let field = |key: &str| if key.is_empty() { "data".to_owned() } else { format!("data.{key}") };
+        let field = |key: &str| {
+            if key.is_empty() {
+                "data".to_owned()
+            } else {
+                format!("data.{key}")
+            }
+        };
         if !raw.get().starts_with('{') {
             return Err(EventError::new(field(prefix), "must be a JSON object"));
         }
         if depth >= DATA_DEPTH_MAX {
-            return Err(EventError::new(field(prefix), format!("nested more than {DATA_DEPTH_MAX} objects deep")));
+            return Err(EventError::new(
+                field(prefix),
+                format!("nested more than {DATA_DEPTH_MAX} objects deep"),
+            ));
         }
         let entries: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get())
             .map_err(|error| EventError::new(field(prefix), format!("not a JSON object: {error}")))?;
         for (key, value) in entries {
-            let key = if prefix.is_empty() { key } else { Cow::Owned(format!("{prefix}.{key}")) };
+            let key = if prefix.is_empty() {
+                key
+            } else {
+                Cow::Owned(format!("{prefix}.{key}"))
+            };
             let text = value.get();
             match text.as_bytes().first() {
                 Some(b'{') => self.read_data(&key, value, depth + 1)?,
@@ -136,7 +164,10 @@ impl<'a> Event<'a> {
                     let text: Cow<'a, str> = string(text)
                         .ok_or_else(|| EventError::new(field(&key), "not a valid JSON string"))?;
                     if text.len() > DIMENSION_BYTES_MAX {
-                        return Err(EventError::new(field(&key), format!("longer than {DIMENSION_BYTES_MAX} bytes")));
+                        return Err(EventError::new(
+                            field(&key),
+                            format!("longer than {DIMENSION_BYTES_MAX} bytes"),
+                        ));
                     }
                     self.dimensions.push((key, text));
                 }
@@ -144,7 +175,9 @@ impl<'a> Event<'a> {
                 Some(b'n') => {}
                 Some(b'[') => return Err(EventError::new(field(&key), "arrays are not supported")),
                 _ => {
-                    let quantity = text.parse().map_err(|error| EventError::new(field(&key), format!("{error}")))?;
+                    let quantity = text
+                        .parse()
+                        .map_err(|error| EventError::new(field(&key), format!("{error}")))?;
                     self.measures.push((key, quantity));
                 }
             }
@@ -159,14 +192,20 @@ impl<'a> Event<'a> {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = String::with_capacity(256);
         out.push_str(r#"{"specversion":"1.0""#);
-        for (name, value) in
-            [("id", &self.id), ("source", &self.source), ("type", &self.kind), ("subject", &self.tenant)]
-        {
+        for (name, value) in [
+            ("id", &self.id),
+            ("source", &self.source),
+            ("type", &self.kind),
+            ("subject", &self.tenant),
+        ] {
             let _ = write!(out, r#","{name}":"#);
             push_string(&mut out, value);
         }
         let time = self.time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        let _ = write!(out, r#","time":"{time}","datacontenttype":"application/json","data":{{"#);
+        let _ = write!(
+            out,
+            r#","time":"{time}","datacontenttype":"application/json","data":{{"#
+        );
         let mut separator = "";
         for (key, quantity) in &self.measures {
             out.push_str(separator);
@@ -192,12 +231,18 @@ impl<'a> Event<'a> {
 
     /// The measure of that name.
     pub fn measure(&self, name: &str) -> Option<Quantity> {
-        self.measures.iter().find(|(key, _)| key == name).map(|(_, quantity)| *quantity)
+        self.measures
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, quantity)| *quantity)
     }
 
     /// The dimension of that name.
     pub fn dimension(&self, name: &str) -> Option<&str> {
-        self.dimensions.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_ref())
+        self.dimensions
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, text)| text.as_ref())
     }
 }
 
@@ -241,7 +286,10 @@ mod tests {
             ("type", r#""http.request""#),
             ("subject", r#""acme""#),
             ("time", r#""2015-05-17T10:05:03Z""#),
-            ("data", r#"{"bytes":12.5,"method":"GET","cached":true,"geo":{"country":"NL","km":3},"gone":null}"#),
+            (
+                "data",
+                r#"{"bytes":12.5,"method":"GET","cached":true,"geo":{"country":"NL","km":3},"gone":null}"#,
+            ),
         ];
         let (name, value) = patch.split_once('=').unwrap_or((patch, ""));
         let body: Vec<String> = fields

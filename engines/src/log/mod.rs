@@ -36,7 +36,10 @@ pub struct Record {
 impl Record {
     /// The value of that header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -72,7 +75,9 @@ pub enum LogError {
         limit: usize,
     },
     /// Another process holds the log.
-    #[error("event log in {path} is in use by process {owner}: on one machine one `rentroll up` runs all parts; several processes need Kafka")]
+    #[error(
+        "event log in {path} is in use by process {owner}: on one machine one `rentroll up` runs all parts; several processes need Kafka"
+    )]
     InUse {
         /// The log's folder.
         path: String,

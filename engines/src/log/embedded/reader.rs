@@ -1,0 +1,278 @@
+//! Reading partitions and committing positions.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rentroll_schemas::topics::Topic;
+
+use super::frame::{self, Decoded};
+use super::partition::{self, Partition, Segment};
+use super::{LogError, Result, Shared, io_error, make_dir};
+use crate::log::{PartitionReader, Positioned};
+
+/// Bytes taken from a segment at once: large enough that the system calls do not show, small enough that a
+/// reader per partition stays cheap.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// The one member of a group.
+pub(super) struct Member {
+    shared: Arc<Shared>,
+    group: String,
+    topics: Vec<Topic>,
+}
+
+impl Member {
+    pub(super) fn new(shared: Arc<Shared>, group: String, topics: Vec<Topic>) -> Self {
+        Member {
+            shared,
+            group,
+            topics,
+        }
+    }
+
+    /// All partitions, the first time; nothing afterwards.
+    pub(super) fn take(&mut self) -> Vec<Box<dyn PartitionReader>> {
+        let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
+        for topic in std::mem::take(&mut self.topics) {
+            for index in 0..self.shared.config.partitions {
+                readers.push(Box::new(Reader {
+                    partition: self.shared.partition(topic, index).clone(),
+                    shared: self.shared.clone(),
+                    group: self.group.clone(),
+                    position: 0,
+                    cursor: None,
+                }));
+            }
+        }
+        readers
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.shared
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.group);
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    partition: Arc<Partition>,
+    group: String,
+    /// Of the next record to hand out.
+    position: u64,
+    cursor: Option<Cursor>,
+}
+
+/// A place in a segment.
+struct Cursor {
+    segment: Arc<Segment>,
+    file: File,
+    /// Where the next chunk begins.
+    offset: u64,
+    /// Read, not yet decoded.
+    chunk: Bytes,
+}
+
+impl Cursor {
+    fn open(segment: Arc<Segment>) -> Result<Self> {
+        let file = File::open(&segment.path).map_err(|source| io_error("open", &segment.path, source))?;
+        Ok(Cursor {
+            segment,
+            file,
+            offset: partition::SEGMENT_HEAD_BYTES,
+            chunk: Bytes::new(),
+        })
+    }
+
+    /// Reads on behind the undecoded rest, up to what is durable. False if there is nothing more.
+    fn fill(&mut self) -> Result<bool> {
+        let durable = self.segment.durable_bytes.load(Ordering::Acquire);
+        let mut wanted = durable.saturating_sub(self.offset).min(CHUNK_BYTES);
+        // A frame larger than a chunk must still fit.
+        if self.chunk.len() as u64 >= CHUNK_BYTES {
+            wanted = durable
+                .saturating_sub(self.offset)
+                .min(frame::BODY_BYTES_MAX as u64 + CHUNK_BYTES);
+        }
+        if wanted == 0 {
+            return Ok(false);
+        }
+        let rest = self.chunk.len();
+        let mut buffer = BytesMut::zeroed(rest + wanted as usize);
+        buffer[..rest].copy_from_slice(&self.chunk);
+        self.file
+            .read_exact_at(&mut buffer[rest..], self.offset)
+            .map_err(|source| io_error("read", &self.segment.path, source))?;
+        self.offset += wanted;
+        self.chunk = buffer.freeze();
+        Ok(true)
+    }
+
+    /// The next record at or after `position` in this segment.
+    fn next(&mut self, position: u64) -> Result<Option<Positioned>> {
+        loop {
+            match frame::decode(&self.chunk) {
+                Decoded::Frame(record, length) => {
+                    self.chunk = self.chunk.slice(length..);
+                    if record.position >= position {
+                        return Ok(Some(record));
+                    }
+                }
+                Decoded::Incomplete => {
+                    if !self.fill()? {
+                        return Ok(None);
+                    }
+                }
+                Decoded::Damaged => self.skip_damage(position)?,
+            }
+        }
+    }
+
+    /// Goes on at the next good frame; the open log counted and reported the damage in the newest segment,
+    /// this reports it in older ones.
+    fn skip_damage(&mut self, position: u64) -> Result<()> {
+        while self.fill()? {}
+        let place = self.offset - self.chunk.len() as u64;
+        tracing::error!(path = %self.segment.path.display(), offset = place, "skipping a damaged frame");
+        self.chunk = match partition::next_frame(&self.chunk, 1, position) {
+            Some(next) => self.chunk.slice(next..),
+            None => Bytes::new(),
+        };
+        Ok(())
+    }
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<Positioned>> {
+        loop {
+            if self.position >= self.partition.durable_end() {
+                return Ok(None);
+            }
+            let cursor = match &mut self.cursor {
+                Some(cursor) => cursor,
+                None => match self.partition.segment_of(self.position) {
+                    Some(segment) => self.cursor.insert(Cursor::open(segment)?),
+                    None => return Ok(None),
+                },
+            };
+            if let Some(record) = cursor.next(self.position)? {
+                self.position = record.position + 1;
+                return Ok(Some(record));
+            }
+            match self.partition.segment_after(cursor.segment.first) {
+                Some(segment) => self.cursor = Some(Cursor::open(segment)?),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl PartitionReader for Reader {
+    fn topic(&self) -> Topic {
+        self.partition.topic
+    }
+
+    fn partition(&self) -> u32 {
+        self.partition.index
+    }
+
+    fn committed(&mut self) -> Result<u64> {
+        let committed = read_committed(
+            &self.shared.config.dir,
+            &self.group,
+            self.partition.topic,
+            self.partition.index,
+        )?;
+        Ok(committed.unwrap_or(0).max(self.partition.first_position()))
+    }
+
+    fn seek(&mut self, position: u64) -> Result<()> {
+        self.position = position;
+        self.cursor = None;
+        Ok(())
+    }
+
+    fn read(&mut self, records_max: usize, wait: Duration) -> Result<Vec<Positioned>> {
+        self.partition.wait_for(self.position, wait);
+        let mut records = Vec::new();
+        while records.len() < records_max
+            && let Some(record) = self.next()?
+        {
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn commit(&mut self, position: u64) -> Result<()> {
+        let path = committed_path(
+            &self.shared.config.dir,
+            &self.group,
+            self.partition.topic,
+            self.partition.index,
+        );
+        if let Some(dir) = path.parent() {
+            make_dir(dir)?;
+        }
+        // Not synced: after a power cut an older position is as good, since the store knows what it has.
+        let temporary = path.with_extension("tmp");
+        fs::write(&temporary, position.to_string())
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(|source| io_error("write", &path, source))?;
+        let all = self.slowest_group(position)?;
+        let freed = self.partition.drop_before(all)?;
+        self.shared.bytes.fetch_sub(freed, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// The position that every group has passed which ever committed here.
+    fn slowest_group(&self, own: u64) -> Result<u64> {
+        let dir = self.shared.config.dir.join("groups");
+        let mut slowest = own;
+        for entry in fs::read_dir(&dir).map_err(|source| io_error("read folder", &dir, source))? {
+            let entry = entry.map_err(|source| io_error("read folder", &dir, source))?;
+            if let Some(group) = entry.file_name().to_str()
+                && let Some(position) = read_committed(
+                    &self.shared.config.dir,
+                    group,
+                    self.partition.topic,
+                    self.partition.index,
+                )?
+            {
+                slowest = slowest.min(position);
+            }
+        }
+        Ok(slowest)
+    }
+}
+
+fn committed_path(dir: &Path, group: &str, topic: Topic, partition: u32) -> PathBuf {
+    dir.join("groups")
+        .join(group)
+        .join(topic.name())
+        .join(partition.to_string())
+}
+
+/// The position that `group` committed, if it ever did.
+pub(super) fn read_committed(dir: &Path, group: &str, topic: Topic, partition: u32) -> Result<Option<u64>> {
+    let path = committed_path(dir, group, topic, partition);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| LogError::Corrupt {
+            path: path.display().to_string(),
+            offset: 0,
+            reason: format!("`{text}` is not a position"),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(io_error("read", &path, source)),
+    }
+}
