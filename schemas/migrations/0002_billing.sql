@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS bill_runs
     currency         LowCardinality(String),
     series           String COMMENT 'prefix and year of the invoice numbers',
     catalogue_digest String,
+    usage_digest     String COMMENT 'what the run saw first: if it changed, data_as_of is no longer true',
     planned_at       DateTime64(3, 'UTC')
 )
 ENGINE = MergeTree
@@ -80,7 +81,7 @@ CREATE TABLE IF NOT EXISTS invoice_lines
     kind         LowCardinality(String) COMMENT 'base_fee, usage, flat_fee, tax',
     meter        LowCardinality(String) COMMENT 'empty where there is none',
     description  String,
-    quantity     Decimal(38, 18) COMMENT 'in unit',
+    quantity     Decimal(76, 28) COMMENT 'in unit',
     unit         LowCardinality(String),
     unit_amount  Decimal(38, 9) COMMENT 'price of one unit',
     exact_amount Decimal(76, 28) COMMENT 'quantity times price, before rounding',

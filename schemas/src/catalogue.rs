@@ -192,7 +192,7 @@ pub struct Tier {
     pub to: Option<Exact>,
     /// Price of one `unit` within it.
     pub unit_price: Exact,
-    /// Added once when usage goes past `from`.
+    /// Added once when usage is `from` or more; on the first tier, always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat_fee: Option<Exact>,
 }
