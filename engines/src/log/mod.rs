@@ -87,6 +87,14 @@ pub enum LogError {
     /// The topics are missing, or do not have the stated partitions.
     #[error("{0}")]
     Topics(String),
+    /// A setting cannot be used.
+    #[error("event log: {key}: {reason}")]
+    Setting {
+        /// The key at fault.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The bytes on disk are not what was written.
     #[error("corrupt log: {path} at byte {offset}: {reason}")]
     Corrupt {

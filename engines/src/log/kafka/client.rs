@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaConfig;
@@ -20,20 +21,47 @@ const FIXED: [(&str, &str); 15] = [
     ("bootstrap.servers", "it is the key `brokers`"),
     ("metadata.broker.list", "it is the key `brokers`"),
     ("group.id", "groups are named by the part that reads"),
-    ("group.protocol", "both lanes' partition n must be on one member, which the `range` assignor does"),
-    ("group.remote.assignor", "both lanes' partition n must be on one member, which the `range` assignor does"),
+    (
+        "group.protocol",
+        "both lanes' partition n must be on one member, which the `range` assignor does",
+    ),
+    (
+        "group.remote.assignor",
+        "both lanes' partition n must be on one member, which the `range` assignor does",
+    ),
     (
         "partition.assignment.strategy",
         "both lanes' partition n must be on one member, which the `range` assignor does",
     ),
-    ("enable.auto.commit", "a position is committed only after its rows are stored"),
-    ("enable.auto.offset.store", "a position is committed only after its rows are stored"),
-    ("auto.offset.reset", "a new group must begin at the first record kept"),
-    ("isolation.level", "records of an aborted transaction must not be read"),
-    ("acks", "an append is acknowledged when all in-sync replicas have it"),
-    ("request.required.acks", "an append is acknowledged when all in-sync replicas have it"),
+    (
+        "enable.auto.commit",
+        "a position is committed only after its rows are stored",
+    ),
+    (
+        "enable.auto.offset.store",
+        "a position is committed only after its rows are stored",
+    ),
+    (
+        "auto.offset.reset",
+        "a new group must begin at the first record kept",
+    ),
+    (
+        "isolation.level",
+        "records of an aborted transaction must not be read",
+    ),
+    (
+        "acks",
+        "an append is acknowledged when all in-sync replicas have it",
+    ),
+    (
+        "request.required.acks",
+        "an append is acknowledged when all in-sync replicas have it",
+    ),
     ("enable.idempotence", "a retry must not double or reorder records"),
-    ("allow.auto.create.topics", "topics are made with stated partitions by `rentroll topics create`"),
+    (
+        "allow.auto.create.topics",
+        "topics are made with stated partitions by `rentroll topics create`",
+    ),
     ("partitioner", "a record's partition follows its identity"),
 ];
 
@@ -104,11 +132,19 @@ impl ClientContext for Voice {
     }
 }
 
+impl ConsumerContext for Voice {}
+
 /// A client that could not be made: nearly always a setting that librdkafka does not know or accept.
 pub(super) fn not_made(what: &str, error: KafkaError) -> LogError {
     match error {
-        KafkaError::ClientConfig(_, reason, key, _) => LogError::Setting { key: format!("client.{key}"), reason },
-        source => LogError::Kafka { what: what.to_owned(), source },
+        KafkaError::ClientConfig(_, reason, key, _) => LogError::Setting {
+            key: format!("client.{key}"),
+            reason,
+        },
+        source => LogError::Kafka {
+            what: what.to_owned(),
+            source,
+        },
     }
 }
 
@@ -116,16 +152,23 @@ pub(super) fn not_made(what: &str, error: KafkaError) -> LogError {
 pub(super) fn failed(config: &KafkaConfig, what: &str, error: KafkaError, voice: Option<String>) -> LogError {
     match error.rdkafka_error_code() {
         Some(code) if is_passing(code) => {
-            let because = voice.map(|reason| format!("; last error: {reason}")).unwrap_or_default();
+            let because = voice
+                .map(|reason| format!("; last error: {reason}"))
+                .unwrap_or_default();
             LogError::Unavailable(format!("{what} at kafka {}: {error}{because}", config.brokers))
         }
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
-            LogError::Topics(format!(
-                "{what}: kafka at {} does not have the topics or partitions that it had; check `rentroll topics create`",
-                config.brokers
-            ))
-        }
-        _ => LogError::Kafka { what: format!("{what} at kafka {}", config.brokers), source: error },
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => LogError::Topics(format!(
+            "{what}: kafka at {} does not have the topics or partitions that it had; check `rentroll topics create`",
+            config.brokers
+        )),
+        _ => LogError::Kafka {
+            what: format!("{what} at kafka {}", config.brokers),
+            source: error,
+        },
     }
 }
 
@@ -188,7 +231,12 @@ mod tests {
             ("consumer.linger.ms", None, Some("7")),
         ] {
             let config = with(key, "7");
-            let of = |side| settings(&config, side, &[]).unwrap().get("linger.ms").map(str::to_owned);
+            let of = |side| {
+                settings(&config, side, &[])
+                    .unwrap()
+                    .get("linger.ms")
+                    .map(str::to_owned)
+            };
             assert_eq!(of(Side::Producer).as_deref(), producer, "{key}");
             assert_eq!(of(Side::Consumer).as_deref(), consumer, "{key}");
         }
@@ -196,9 +244,20 @@ mod tests {
 
     #[test]
     fn what_the_promises_rest_on_cannot_be_changed() {
-        for key in ["acks", "producer.acks", "consumer.isolation.level", "group.id", "bootstrap.servers"] {
-            let error = settings(&with(key, "1"), Side::Producer, &[]).unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains("cannot be changed"), "{error}");
+        for key in [
+            "acks",
+            "producer.acks",
+            "consumer.isolation.level",
+            "group.id",
+            "bootstrap.servers",
+        ] {
+            let error = settings(&with(key, "1"), Side::Producer, &[])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(key) && error.contains("cannot be changed"),
+                "{error}"
+            );
         }
     }
 }

@@ -61,9 +61,16 @@ impl Producer {
         let voice = Voice::default();
         let client = make(config, &voice)?;
         let limit = settings(config, Side::Producer, &DEFAULTS)?;
-        let record_bytes_max =
-            limit.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(RECORD_BYTES_MAX);
-        Ok(Producer { config: config.clone(), client: RwLock::new(Arc::new(client)), voice, record_bytes_max })
+        let record_bytes_max = limit
+            .get("message.max.bytes")
+            .and_then(|bytes| bytes.parse().ok())
+            .unwrap_or(RECORD_BYTES_MAX);
+        Ok(Producer {
+            config: config.clone(),
+            client: RwLock::new(Arc::new(client)),
+            voice,
+            record_bytes_max,
+        })
     }
 
     /// Resolves when all in-sync replicas have all of `records`.
@@ -74,7 +81,10 @@ impl Producer {
         for record in &records {
             let bytes = size(record);
             if bytes > self.record_bytes_max {
-                return Err(LogError::TooLarge { bytes, limit: self.record_bytes_max });
+                return Err(LogError::TooLarge {
+                    bytes,
+                    limit: self.record_bytes_max,
+                });
             }
         }
         let client = Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner));
@@ -93,7 +103,12 @@ impl Producer {
         if let Some((code, reason)) = client.client().fatal_error() {
             self.replace(client, &format!("{code}: {reason}"));
         }
-        failed(&self.config, &format!("append to {topic}"), error, self.voice.take())
+        failed(
+            &self.config,
+            &format!("append to {topic}"),
+            error,
+            self.voice.take(),
+        )
     }
 
     /// A producer with a fatal error refuses all that follows; the next append gets a new one.
@@ -105,7 +120,9 @@ impl Producer {
         tracing::error!(reason, "the kafka producer failed for good and is replaced");
         match make(&self.config, &self.voice) {
             Ok(client) => *current = Arc::new(client),
-            Err(error) => tracing::error!(%error, "cannot make a new kafka producer; the next append tries again"),
+            Err(error) => {
+                tracing::error!(%error, "cannot make a new kafka producer; the next append tries again")
+            }
         }
     }
 }
@@ -128,7 +145,12 @@ async fn queue(
     for (index, record) in records.into_iter().enumerate() {
         let headers = record.headers.iter().fold(
             OwnedHeaders::new_with_capacity(record.headers.len()),
-            |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_bytes()) }),
+            |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value.as_bytes()),
+                })
+            },
         );
         // `Identity::partition` is below `partitions`, which came from a Kafka partition count: an i32.
         let partition = record.key.partition(partitions) as i32;
@@ -159,7 +181,11 @@ async fn queue(
 }
 
 fn size(record: &Record) -> usize {
-    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 4)
+        .sum();
     record.key.0.len() + record.value.len() + headers + RECORD_OVERHEAD_BYTES
 }
 
@@ -172,7 +198,13 @@ struct Append {
 impl Append {
     fn of(records: usize) -> (Arc<Self>, oneshot::Receiver<std::result::Result<(), KafkaError>>) {
         let (done, settled) = oneshot::channel();
-        (Arc::new(Append { outstanding: AtomicUsize::new(records), done: Mutex::new(Some(done)) }), settled)
+        (
+            Arc::new(Append {
+                outstanding: AtomicUsize::new(records),
+                done: Mutex::new(Some(done)),
+            }),
+            settled,
+        )
     }
 
     /// One record was delivered or failed. The first failure settles the append.

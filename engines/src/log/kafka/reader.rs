@@ -1,0 +1,265 @@
+//! Reading one partition.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rentroll_schemas::Identity;
+use rentroll_schemas::topics::Topic;
+
+use super::KafkaConfig;
+use super::client::{ANSWER_WAIT, failed, lock};
+use super::member::{Consumer, Slot};
+use crate::log::{LogError, PartitionReader, Positioned, Record, Result};
+
+/// A read ends at this many bytes even if more records were asked for.
+const READ_BYTES_MAX: usize = 32 << 20;
+/// A waiting reader looks at its queue this often even if nothing woke it.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a commit may take. It is only a hint of where to resume, so waiting longer gains nothing.
+const COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// One try of a seek. A revocation waits for it, so it is short; tries are repeated up to [`ANSWER_WAIT`].
+const SEEK_TRY: Duration = Duration::from_millis(500);
+/// Between two tries of a seek on a partition whose fetching has not begun yet.
+const SEEK_PAUSE: Duration = Duration::from_millis(10);
+
+pub(super) struct KafkaReader {
+    slot: Arc<Slot>,
+    consumer: Arc<Consumer>,
+    config: KafkaConfig,
+    /// Every record read from here on is at this position or after it; `None` before the first.
+    next: Option<u64>,
+    /// Met after records that had to be handed out first.
+    failure: Option<LogError>,
+}
+
+impl KafkaReader {
+    pub(super) fn new(slot: Arc<Slot>, consumer: Arc<Consumer>, config: KafkaConfig) -> Self {
+        KafkaReader {
+            slot,
+            consumer,
+            config,
+            next: None,
+            failure: None,
+        }
+    }
+
+    fn failed(&self, what: &str, error: KafkaError) -> LogError {
+        let what = format!("{what} {}/{}", self.slot.name, self.slot.partition);
+        failed(&self.config, &what, error, None)
+    }
+
+    fn at(&self, offset: Offset) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(1);
+        let mut element = list.add_partition(&self.slot.name, self.slot.partition as i32);
+        // Only an offset past i64::MAX is refused, and the callers have checked that.
+        let _ = element.set_offset(offset);
+        list
+    }
+
+    fn offset(&self, position: u64) -> Result<Offset> {
+        i64::try_from(position)
+            .map(Offset::Offset)
+            .map_err(|_| self.beyond(position, "no kafka offset is that large"))
+    }
+
+    fn beyond(&self, position: u64, reason: &str) -> LogError {
+        LogError::Topics(format!(
+            "position {position} of {}/{} does not exist: {reason}",
+            self.slot.name, self.slot.partition
+        ))
+    }
+
+    /// Moves whatever is in the queue into `out`, as far as it goes.
+    fn drain(&mut self, records_max: usize, out: &mut Vec<Positioned>) -> Result<()> {
+        self.slot.expect_more();
+        let queue = lock(&self.slot.queue);
+        let queue = queue.as_ref().ok_or_else(|| self.slot.revoked())?;
+        let mut bytes = 0;
+        while out.len() < records_max && bytes < READ_BYTES_MAX {
+            let message = match queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    let error = self.failed("read", error);
+                    if out.is_empty() {
+                        return Err(error);
+                    }
+                    self.failure = Some(error);
+                    break;
+                }
+            };
+            let position = message.offset() as u64;
+            if let Some(next) = self.next.filter(|next| position < *next) {
+                let reason = format!("the log went back to {position}; it lost records or was made anew");
+                return Err(self.beyond(next, &reason));
+            }
+            self.next = Some(position + 1);
+            bytes += message.payload_len();
+            out.push(Positioned {
+                position,
+                record: record(&message),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl PartitionReader for KafkaReader {
+    fn topic(&self) -> Topic {
+        self.slot.topic
+    }
+
+    fn partition(&self) -> u32 {
+        self.slot.partition
+    }
+
+    fn committed(&mut self) -> Result<u64> {
+        if lock(&self.slot.queue).is_none() {
+            return Err(self.slot.revoked());
+        }
+        let asked = self
+            .consumer
+            .committed_offsets(self.at(Offset::Invalid), ANSWER_WAIT)
+            .map_err(|error| self.failed("ask for the committed position of", error))?;
+        for element in asked.elements() {
+            element
+                .error()
+                .map_err(|error| self.failed("ask for the committed position of", error))?;
+            if let Offset::Offset(offset) = element.offset() {
+                return Ok(offset as u64);
+            }
+        }
+        let (first, _) = self
+            .consumer
+            .fetch_watermarks(&self.slot.name, self.slot.partition as i32, ANSWER_WAIT)
+            .map_err(|error| self.failed("ask for the first position of", error))?;
+        Ok(first.max(0) as u64)
+    }
+
+    fn seek(&mut self, position: u64) -> Result<()> {
+        let offset = self.offset(position)?;
+        let (first, end) = self
+            .consumer
+            .fetch_watermarks(&self.slot.name, self.slot.partition as i32, ANSWER_WAIT)
+            .map_err(|error| self.failed("ask for the end of", error))?;
+        if end >= 0 && position > end as u64 {
+            // Kafka would go back to the first record and say nothing.
+            let reason = format!("it ends at {end}; it lost records or was made anew");
+            return Err(self.beyond(position, &reason));
+        }
+        if first >= 0 && position < first as u64 {
+            tracing::error!(
+                topic = self.slot.name,
+                partition = self.slot.partition,
+                position,
+                first,
+                "records were deleted by the topic's retention before they were read"
+            );
+        }
+        let deadline = Instant::now() + ANSWER_WAIT;
+        loop {
+            let result = {
+                let queue = lock(&self.slot.queue);
+                if queue.is_none() {
+                    return Err(self.slot.revoked());
+                }
+                self.consumer
+                    .seek_partitions(self.at(offset), SEEK_TRY)
+                    .and_then(|list| list.elements().iter().try_for_each(|element| element.error()))
+            };
+            match result {
+                Ok(()) => break,
+                Err(error) if Instant::now() >= deadline => return Err(self.failed("seek in", error)),
+                // Mostly "erroneous state": the partition was assigned and its fetching has not begun.
+                Err(_) => std::thread::sleep(SEEK_PAUSE),
+            }
+        }
+        self.next = Some(position);
+        self.failure = None;
+        Ok(())
+    }
+
+    fn read(&mut self, records_max: usize, wait: Duration) -> Result<Vec<Positioned>> {
+        let deadline = Instant::now() + wait;
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        let mut out = Vec::new();
+        loop {
+            if let Some(stray) = self.slot.take_stray() {
+                self.seek(self.next.unwrap_or(stray))?;
+            }
+            self.drain(records_max, &mut out)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !out.is_empty() || left.is_zero() {
+                return Ok(out);
+            }
+            self.slot.wait(left.min(LOOK));
+        }
+    }
+
+    fn commit(&mut self, position: u64) -> Result<()> {
+        let list = self.at(self.offset(position)?);
+        self.slot.expect_commit();
+        {
+            let queue = lock(&self.slot.queue);
+            if queue.is_none() {
+                return Err(self.slot.revoked());
+            }
+            self.consumer
+                .commit(&list, CommitMode::Async)
+                .map_err(|error| self.failed("commit in", error))?;
+        }
+        match self.slot.committed(position, COMMIT_WAIT) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.failed("commit in", error)),
+            None if lock(&self.slot.queue).is_none() => Err(self.slot.revoked()),
+            None => Err(LogError::Unavailable(format!(
+                "commit in {}/{} at kafka {}: no answer within {} s",
+                self.slot.name,
+                self.slot.partition,
+                self.config.brokers,
+                COMMIT_WAIT.as_secs()
+            ))),
+        }
+    }
+}
+
+/// The message as a record. What is not ours is kept as well as it can be, so that it becomes a reject with
+/// its bytes and holds up nothing: a key that is no identity is replaced by one of the record's place, which
+/// no event can have; text that is not UTF-8 is mended.
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let key = message
+        .key()
+        .and_then(|key| key.try_into().ok())
+        .map(Identity)
+        .unwrap_or_else(|| {
+            Identity::of(
+                "",
+                message.topic(),
+                &format!("{}/{}", message.partition(), message.offset()),
+            )
+        });
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| {
+                (
+                    header.key.to_owned(),
+                    String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned(),
+                )
+            })
+            .collect()
+    });
+    Record {
+        key,
+        headers,
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        arrived_at_ms: message.timestamp().to_millis().unwrap_or_default(),
+    }
+}

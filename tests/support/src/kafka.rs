@@ -1,0 +1,260 @@
+//! A real Apache Kafka broker: KRaft, one node, in a folder of its own.
+//!
+//! Its jars are looked for in `$RENTROLL_KAFKA_LIBS`, else in the cache folder; `cargo xtask test` puts them
+//! there. Without them a test fails and says so: it never passes by skipping.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use tempfile::TempDir;
+
+use crate::guard::Guard;
+use crate::{free_port, wait_until};
+
+/// The version that the tests run against.
+pub const VERSION: &str = "4.4.0";
+/// Starting takes 2.3 s on an idle machine, after kill -9 4.5 s; a loaded one gets much more.
+const START_WAIT: Duration = Duration::from_secs(90);
+const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// Why no broker could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Its jars are not there.
+    #[error("no Kafka jars in {0}: `cargo xtask test` installs them; RENTROLL_KAFKA_LIBS can name their folder")]
+    NoJars(PathBuf),
+    /// The system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended, or answered nothing in time.
+    #[error("the Kafka broker {what}; the end of its log:\n{log}")]
+    Failed {
+        /// What it did.
+        what: String,
+        /// Its last lines.
+        log: String,
+    },
+}
+
+/// A broker. Dropping it kills it.
+#[derive(Debug)]
+pub struct Broker {
+    folder: TempDir,
+    libs: PathBuf,
+    port: u16,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    _guard: Guard,
+}
+
+impl Broker {
+    /// Starts a broker and waits until it answers.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub fn start() -> Result<Self, BrokerError> {
+        let libs = libs()?;
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| BrokerError::Io { what, source }
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("rentroll-kafka-")
+            .tempdir()
+            .map_err(io("make a folder for the Kafka broker"))?;
+        let port = free_port().map_err(io("find a free port"))?;
+        let controller = free_port().map_err(io("find a free port"))?;
+        let properties = properties(folder.path(), port, controller);
+        fs::write(folder.path().join("server.properties"), properties).map_err(io("write server.properties"))?;
+        let mut broker = Broker { folder, libs, port, running: None };
+        broker.format()?;
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// The one broker that all tests of this process share, for those that do not disturb it. They keep apart
+    /// by the prefix of their topics.
+    ///
+    /// # Panics
+    /// If it cannot be started: that is the failure of the test that asked for it.
+    pub fn shared() -> String {
+        static SHARED: OnceLock<Mutex<Option<Broker>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.as_ref() {
+            Some(broker) => broker.address(),
+            None => match Broker::start() {
+                Ok(broker) => shared.insert(broker).address(),
+                Err(error) => panic!("{error}"),
+            },
+        }
+    }
+
+    /// `host:port`; the same after a restart.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// SIGTERM, as an operator would; returns when it has ended.
+    ///
+    /// # Errors
+    /// If it is still there after 30 s.
+    pub fn stop(&mut self) -> Result<(), BrokerError> {
+        let Some(running) = self.running.as_mut() else {
+            return Ok(());
+        };
+        let pid = running.child.id().to_string();
+        let status = Command::new("kill").arg(&pid).status();
+        status.map_err(|source| BrokerError::Io { what: format!("kill {pid}"), source })?;
+        let ended = wait_until(STOP_WAIT, || running.child.try_wait().ok().flatten());
+        match ended {
+            Some(_) => {
+                self.running = None;
+                Ok(())
+            }
+            None => Err(self.failed("did not stop")),
+        }
+    }
+
+    /// kill -9: what it had not written is gone.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Starts it again on the same port and data, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends or does not answer in time.
+    pub fn restart(&mut self) -> Result<(), BrokerError> {
+        self.running = None;
+        let io = |source| BrokerError::Io { what: "start java (Java 17 or newer is needed)".into(), source };
+        let child = self.java("kafka.Kafka", &[]).map_err(io)?.spawn().map_err(io)?;
+        let guard = Guard::over(child.id(), self.folder.path()).map_err(io)?;
+        self.running = Some(Running { child, _guard: guard });
+        let mut ended = None;
+        let answered = wait_until(START_WAIT, || {
+            ended = self.running.as_mut().and_then(|running| running.child.try_wait().ok().flatten());
+            (ended.is_some() || self.answers()).then_some(())
+        });
+        match (ended, answered) {
+            (Some(status), _) => Err(self.failed(&describe(status))),
+            (None, None) => Err(self.failed("did not answer in time")),
+            (None, Some(())) => Ok(()),
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let client: Result<BaseConsumer, _> = ClientConfig::new().set("bootstrap.servers", self.address()).create();
+        client.is_ok_and(|client| {
+            client
+                .fetch_metadata(None, Duration::from_secs(2))
+                .is_ok_and(|metadata| metadata.brokers().iter().any(|broker| broker.port() == i32::from(self.port)))
+        })
+    }
+
+    fn format(&self) -> Result<(), BrokerError> {
+        let io = |source| BrokerError::Io { what: "start java (Java 17 or newer is needed)".into(), source };
+        let status = self
+            .java("kafka.tools.StorageTool", &["format", "-t", "cmVudHJvbGwtdGVzdGluZw", "-c"])
+            .map_err(io)?
+            .status()
+            .map_err(io)?;
+        if status.success() { Ok(()) } else { Err(self.failed("could not format its storage")) }
+    }
+
+    /// Runs `class` with `arguments` and the properties file; its output goes to the broker's log.
+    fn java(&self, class: &str, arguments: &[&str]) -> io::Result<Command> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new("java");
+        command
+            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+            .arg(self.libs.join("*"))
+            .arg(class)
+            .args(arguments)
+            .arg(self.folder.path().join("server.properties"))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        Ok(command)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("broker.log")
+    }
+
+    fn failed(&self, what: &str) -> BrokerError {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
+        BrokerError::Failed { what: what.to_owned(), log: tail.join("\n") }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    format!("ended at once ({status})")
+}
+
+fn libs() -> Result<PathBuf, BrokerError> {
+    let folder = match std::env::var_os("RENTROLL_KAFKA_LIBS") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+            let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+            cache.unwrap_or_default().join(format!("rentroll/kafka-{VERSION}/lib"))
+        }
+    };
+    let jar = folder.join(format!("kafka_2.13-{VERSION}.jar"));
+    if jar.is_file() { Ok(folder) } else { Err(BrokerError::NoJars(folder)) }
+}
+
+/// One node that is broker and controller, with timeouts that let it come back soon after kill -9.
+fn properties(folder: &Path, port: u16, controller: u16) -> String {
+    let data = folder.join("data");
+    format!(
+        "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+",
+        data = data.display()
+    )
+}
