@@ -1,0 +1,3 @@
+//! Cost allocation.
+
+pub mod split;
