@@ -1,1 +1,17 @@
-//! See ARCHITECTURE.md.
+//! The sidecar: reads sources, decides on each line or event, and appends it to the event log.
+//!
+//! - [`source`]: what can be followed, and how it is configured;
+//! - [`format`]: from a line's bytes to an event, pure;
+//! - [`lines`]: from a growing, rotating file to lines with a place;
+//! - [`places`]: how far each file has been read, kept over restarts;
+//! - [`collect`]: the loop that ties them to the log.
+//!
+//! A place moves only after the log has the line durably. After a crash the lines since the last place are
+//! sent again, with the same identities, and are counted as duplicates, never as usage.
+
+pub mod collect;
+pub mod format;
+pub mod lines;
+pub mod metrics;
+pub mod places;
+pub mod source;

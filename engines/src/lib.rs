@@ -3,5 +3,6 @@
 //! - [`log`]: the event log — Apache Kafka, or segments on disk;
 //! - [`store`]: ClickHouse over HTTP — a server, or the engine in this process behind an HTTP face.
 
+pub mod health;
 pub mod log;
 pub mod store;

@@ -17,6 +17,7 @@ pub mod period;
 pub mod quantity;
 pub mod reject;
 pub mod topics;
+pub mod window;
 pub mod yaml;
 
 pub use event::{Event, EventError};

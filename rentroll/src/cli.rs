@@ -1,0 +1,103 @@
+//! What the user typed, and the exit code they get.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::context::Context;
+use crate::verbs;
+
+/// Metering, billing and cost allocation for many tenants on shared infrastructure.
+#[derive(Debug, Parser)]
+#[command(name = "rentroll", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Configuration file; without it `rentroll.toml` in this folder, and defaults if there is none.
+    #[arg(long, short, global = true, value_name = "FILE", env = "RENTROLL_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rentroll config init                 write a commented rentroll.toml
+  rentroll up                          collector, aggregator, API and console in one process
+  rentroll bill run --period 2015-05   invoices of a month
+  rentroll doctor                      what is wrong with this set-up, and what to do
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 the books or a check do not hold.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write, check and show the configuration.
+    Config(verbs::config::Args),
+}
+
+/// How a verb ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// The verb ran, and found that something does not hold.
+    DoesNotHold,
+}
+
+/// A mistake of the user's: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUse(pub String);
+
+/// Parses, runs, reports.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli) {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::DoesNotHold) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if is_wrong_use(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn is_wrong_use(error: &anyhow::Error) -> bool {
+    error.is::<WrongUse>() || error.is::<crate::config::ConfigError>()
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    init_tracing();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let context = Context::new(cli.config);
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Config(args) => verbs::config::run(&context, args),
+        }
+    });
+    // Threads that wait in a blocking read must not keep a finished command from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+/// Logs go to stderr; data alone goes to stdout.
+fn init_tracing() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RENTROLL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rentroll=info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // A second call (tests run verbs in one process) keeps the first subscriber.
+    let _ = builder.with_ansi(colour).try_init();
+}

@@ -1,0 +1,292 @@
+//! Reading the file, then the environment over it, with errors that name key, file and line.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+
+/// Variables of this form set a key: `RENTROLL_STORE__URL` is `store.url`.
+const PREFIX: &str = "RENTROLL_";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file the user named cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not TOML, has an unknown key, or a value of the wrong type.
+    #[error("{path}:{line}: {detail}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Key and reason.
+        detail: String,
+    },
+    /// A variable sets an unknown key or a bad value.
+    #[error("environment variable {name}: {detail}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Key and reason.
+        detail: String,
+    },
+    /// A value that cannot hold.
+    #[error("{place}: {key}: {reason}")]
+    Rule {
+        /// File and line, or `environment`.
+        place: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads `path`; without one `rentroll.toml` in the working directory if it is there, else the defaults.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+    let default = Path::new("rentroll.toml");
+    let (text, path) = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+            (text, path)
+        }
+        None if default.exists() => {
+            let text = std::fs::read_to_string(default).map_err(|source| ConfigError::Read {
+                path: default.to_owned(),
+                source,
+            })?;
+            (text, default)
+        }
+        None => (String::new(), default),
+    };
+    parse(&text, path, std::env::vars())
+}
+
+/// Reads `text`, which came from `path`, with `variables` over it.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn parse(
+    text: &str,
+    path: &Path,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    // First the file alone, so that its mistakes are told with its lines.
+    let mut config: Config = toml::from_str(text).map_err(|error| shape_error(text, path, &error))?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|error| shape_error(text, path, &error))?;
+    let mut overridden = Vec::new();
+    for (name, value) in variables {
+        let Some(key) = name.strip_prefix(PREFIX).filter(|key| key.contains("__")) else {
+            continue;
+        };
+        let key: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+        set(&mut table, &key, &value);
+        config = Config::deserialize(&table).map_err(|detail| ConfigError::Variable {
+            name: name.clone(),
+            detail: detail.message().to_owned(),
+        })?;
+        overridden.push(key.join("."));
+    }
+    config.base = path.parent().unwrap_or(Path::new("")).to_owned();
+    config.check().map_err(|(key, reason)| {
+        let place = match overridden.contains(&key) {
+            true => "environment".to_owned(),
+            false => format!("{}:{}", path.display(), line_of_key(text, &key)),
+        };
+        ConfigError::Rule { place, key, reason }
+    })?;
+    Ok(config)
+}
+
+use serde::Deserialize as _;
+
+fn shape_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
+    let line = error.span().map_or(1, |span| line_at(text, span.start));
+    let source = text.lines().nth(line - 1).unwrap_or("").trim();
+    ConfigError::Shape {
+        path: path.to_owned(),
+        line,
+        detail: format!("{} in `{source}`", error.message()),
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.get(..offset)
+        .map_or(1, |before| before.matches('\n').count() + 1)
+}
+
+/// The line on which `a.b.c` is set, as near as the file's text tells: the last part of the key, behind the
+/// header of its section.
+fn line_of_key(text: &str, key: &str) -> usize {
+    let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let (section, index) = match section.split_once('[') {
+        Some((name, rest)) => (name.to_owned(), rest.trim_end_matches(']').parse().unwrap_or(0)),
+        None => (section.to_owned(), 0),
+    };
+    let headers = [format!("[{section}]"), format!("[[{section}]]")];
+    let mut seen = 0;
+    let mut inside = section.is_empty();
+    let mut header_line = 1;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            inside = headers.iter().any(|header| line.starts_with(header)) && {
+                seen += 1;
+                seen == index + 1
+            };
+            if inside {
+                header_line = number + 1;
+            }
+        } else if inside && line.split('=').next().map(str::trim) == Some(last) {
+            return number + 1;
+        }
+    }
+    header_line
+}
+
+/// Sets a key; the value is read as TOML where it is a number, a boolean or a list, else as text.
+fn set(table: &mut toml::Table, key: &[String], value: &str) {
+    let [section @ .., last] = key else { return };
+    let mut table = table;
+    for part in section {
+        let entry = table
+            .entry(part.clone())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if !entry.is_table() {
+            *entry = toml::Value::Table(toml::Table::new());
+        }
+        let toml::Value::Table(next) = entry else { return };
+        table = next;
+    }
+    let literal = format!("v = {value}");
+    let parsed = toml::from_str::<toml::Table>(&literal)
+        .ok()
+        .and_then(|mut parsed| parsed.remove("v"));
+    let value = match parsed {
+        Some(parsed @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => parsed,
+        _ => toml::Value::String(value.to_owned()),
+    };
+    table.insert(last.clone(), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        parse(text, Path::new("dir/rentroll.toml"), variables)
+    }
+
+    #[test]
+    fn the_template_is_the_default_and_documents_every_key() {
+        let config = read(super::super::TEMPLATE, &[]).unwrap();
+        let default = Config {
+            base: "dir".into(),
+            ..Config::default()
+        };
+        assert_eq!(config, default);
+        for key in [
+            "[data]",
+            "[files]",
+            "[log]",
+            "[log.kafka]",
+            "[log.kafka.client]",
+            "[store]",
+            "[http]",
+            "[aggregator]",
+        ] {
+            assert!(super::super::TEMPLATE.contains(key), "{key}");
+        }
+        let table = toml::Table::try_from(default).unwrap();
+        for (section, keys) in table {
+            for key in keys.as_table().unwrap().keys() {
+                let there = super::super::TEMPLATE.lines().any(|line| {
+                    let line = line.trim_start_matches(['#', ' ', '[']);
+                    line.starts_with(&format!("{key} =")) || line.starts_with(&format!("{section}.{key}]"))
+                });
+                assert!(there, "{section}.{key} is not in the template");
+            }
+        }
+        for key in ["url", "password", "library"] {
+            assert!(super::super::TEMPLATE.contains(&format!("# {key} =")), "{key}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_key_file_and_line() {
+        for (text, expected) in [
+            (
+                "[store]\nurll = \"x\"\n",
+                "dir/rentroll.toml:2: unknown field `urll`",
+            ),
+            (
+                "\n[log]\npartitions = \"four\"\n",
+                "dir/rentroll.toml:3: invalid type: string \"four\"",
+            ),
+            (
+                "[log]\n\npartitions = 0\n",
+                "dir/rentroll.toml:3: log.partitions: must be from 1 to 1024",
+            ),
+            ("[stor]\n", "dir/rentroll.toml:1: unknown field `stor`"),
+            ("[log\n", "dir/rentroll.toml:1: "),
+            (
+                "[store]\nlisten = \"0.0.0.0:1\"\n",
+                "dir/rentroll.toml:2: store.listen: must be a loopback",
+            ),
+        ] {
+            let message = read(text, &[]).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_over_the_file() {
+        let config = read(
+            "[log]\npartitions = 2\n",
+            &[
+                ("RENTROLL_LOG__PARTITIONS", "8"),
+                ("RENTROLL_STORE__URL", "http://ch:8123"),
+            ],
+        );
+        let config = config.unwrap();
+        assert_eq!(
+            (config.log.partitions, config.store.url.as_deref()),
+            (8, Some("http://ch:8123"))
+        );
+        for (name, value, expected) in [
+            (
+                "RENTROLL_LOG__PARTITION",
+                "8",
+                "environment variable RENTROLL_LOG__PARTITION: unknown field `partition`",
+            ),
+            (
+                "RENTROLL_LOG__PARTITIONS",
+                "many",
+                "environment variable RENTROLL_LOG__PARTITIONS: invalid type",
+            ),
+            (
+                "RENTROLL_LOG__PARTITIONS",
+                "0",
+                "environment: log.partitions: must be",
+            ),
+        ] {
+            let message = read("", &[(name, value)]).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tables for people, JSON for machines. Data goes to stdout, everything else to stderr.
+
+use std::io::Write as _;
+
+use comfy_table::{CellAlignment, Table};
+
+/// Prints `value` as JSON, one document.
+///
+/// # Errors
+/// If stdout is closed.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    line(&text)
+}
+
+/// Prints one line of data.
+///
+/// # Errors
+/// If stdout is closed.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// A table whose columns are left- or right-aligned: numbers go right.
+#[derive(Debug)]
+pub struct Sheet {
+    table: Table,
+    alignments: Vec<CellAlignment>,
+}
+
+impl Sheet {
+    /// With these headers; one that begins with `>` is a right-aligned column.
+    pub fn new(headers: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        let right = |header: &&str| header.starts_with('>');
+        let alignments = headers
+            .iter()
+            .map(|header| {
+                if right(header) {
+                    CellAlignment::Right
+                } else {
+                    CellAlignment::Left
+                }
+            })
+            .collect();
+        let mut sheet = Sheet { table, alignments };
+        let cells: Vec<comfy_table::Cell> = headers
+            .iter()
+            .enumerate()
+            .map(|(column, header)| sheet.cell(column, header.trim_start_matches('>')))
+            .collect();
+        sheet.table.set_header(cells);
+        sheet
+    }
+
+    fn cell(&self, column: usize, text: &str) -> comfy_table::Cell {
+        // Tenant names come from outside: control characters must not reach a terminal.
+        let clean: String = text
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect();
+        let alignment = self
+            .alignments
+            .get(column)
+            .copied()
+            .unwrap_or(CellAlignment::Left);
+        comfy_table::Cell::new(clean).set_alignment(alignment)
+    }
+
+    /// Adds a row.
+    pub fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
+        let cells: Vec<comfy_table::Cell> = cells
+            .iter()
+            .enumerate()
+            .map(|(column, text)| self.cell(column, text.as_ref()))
+            .collect();
+        self.table.add_row(cells);
+    }
+
+    /// Prints it.
+    ///
+    /// # Errors
+    /// If stdout is closed.
+    pub fn print(&self) -> anyhow::Result<()> {
+        line(&self.table.to_string())
+    }
+}
+
+/// `1234567.5` as `1,234,567.5`.
+pub fn grouped(number: &str) -> String {
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
+    let (whole, fraction) = digits
+        .split_once('.')
+        .map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
+    let mut out = String::from(sign);
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn groups_thousands() {
+        for (plain, expected) in [
+            ("0", "0"),
+            ("999", "999"),
+            ("1000", "1,000"),
+            ("-1234567.50", "-1,234,567.50"),
+            ("2747282740", "2,747,282,740"),
+        ] {
+            assert_eq!(grouped(plain), expected);
+        }
+    }
+}

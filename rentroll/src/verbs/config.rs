@@ -1,0 +1,78 @@
+//! `rentroll config`: write, check and show the configuration.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use crate::cli::{Exit, WrongUse};
+use crate::config::TEMPLATE;
+use crate::context::{self, Context};
+use crate::output;
+
+/// Arguments of `rentroll config`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Write a commented rentroll.toml; never over an existing file.
+    Init {
+        /// Where.
+        #[arg(default_value = "rentroll.toml")]
+        path: PathBuf,
+    },
+    /// Check the configuration and every file that it names.
+    Check,
+    /// Print the configuration in force: file, environment and defaults together.
+    Show {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Names file, key and line.
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    match args.action {
+        Action::Init { path } => {
+            let mut file = std::fs::File::create_new(&path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => anyhow::Error::new(WrongUse(format!(
+                    "{} is there already; it was left as it is",
+                    path.display()
+                ))),
+                _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+            })?;
+            file.write_all(TEMPLATE.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("wrote {}", path.display());
+        }
+        Action::Check => {
+            let config = context.config()?;
+            let meters = context::meters(&config)?;
+            output::line(&format!(
+                "{}: ok, {} meters",
+                config.path(&config.files.meters).display(),
+                meters.meters.len()
+            ))?;
+        }
+        Action::Show { json } => {
+            let mut config = context.config()?;
+            // A password is never printed, not even to its owner's terminal.
+            config.store.password = config.store.password.map(|_| "********".to_owned());
+            if json {
+                output::json(&config)?;
+            } else {
+                output::line(&toml::to_string(&config)?)?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}

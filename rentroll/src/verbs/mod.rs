@@ -1,0 +1,7 @@
+//! One module per verb: its arguments, and what it does.
+//!
+//! A verb takes what it needs from [`crate::context`], does its work through the library crates, and prints
+//! through [`crate::output`]. It returns [`crate::cli::Exit`]; a mistake of the user's is a
+//! [`crate::cli::WrongUse`].
+
+pub mod config;
