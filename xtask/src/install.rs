@@ -1,0 +1,71 @@
+//! Installing what a purpose needs, and nothing that is there already.
+
+use anyhow::{Context as _, Result};
+
+use crate::process::say;
+use crate::python::Python;
+use crate::{cache, chdb, debian, kafka, node, python};
+
+/// What the machine is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Building `rentroll` and running its demo.
+    Demo,
+    /// That, and every test.
+    Test,
+}
+
+impl Purpose {
+    /// Whether this purpose needs what `other` needs.
+    pub(crate) fn includes(self, other: Purpose) -> bool {
+        self == Purpose::Test || other == Purpose::Demo
+    }
+}
+
+/// Where the things are that the tests use.
+pub(crate) struct TestTools {
+    /// The ClickHouse engine library.
+    pub(crate) chdb_library: std::path::PathBuf,
+    /// The folder of Kafka's jars.
+    pub(crate) kafka_jars: std::path::PathBuf,
+    /// The Python environment.
+    pub(crate) python: Python,
+}
+
+/// `cargo xtask install`.
+pub(crate) fn run(purpose: Purpose) -> Result<()> {
+    match purpose {
+        Purpose::Demo => for_demo()?,
+        Purpose::Test => drop(for_test()?),
+    }
+    say("everything needed is installed");
+    Ok(())
+}
+
+/// What the demo needs.
+pub(crate) fn for_demo() -> Result<()> {
+    if debian::is_ready(Purpose::Demo) && chdb::is_ready()? {
+        return Ok(());
+    }
+    let _lock = cache::lock()?;
+    debian::ensure(Purpose::Demo)?;
+    chdb::ensure().context("the ClickHouse engine library could not be installed")?;
+    Ok(())
+}
+
+/// What the tests need.
+pub(crate) fn for_test() -> Result<TestTools> {
+    let _lock = cache::lock()?;
+    debian::ensure(Purpose::Test)?;
+    Ok(TestTools {
+        chdb_library: chdb::ensure().context("the ClickHouse engine library could not be installed")?,
+        kafka_jars: kafka::ensure().context("the Kafka broker of the tests could not be installed")?,
+        python: python::ensure().context("the Python environment of the tests could not be installed")?,
+        // Not returned: Node finds its modules beside the tests.
+    })
+    .and_then(|tools| {
+        node::ensure()
+            .context("the Node modules of the tests could not be installed")
+            .map(|()| tools)
+    })
+}
