@@ -575,3 +575,281 @@ fn contiguous(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METERS: &str = "meters:
+- {name: requests, unit: request, event_type: http.request, aggregation: count}
+- {name: egress_bytes, unit: byte, event_type: http.request, aggregation: sum, value: bytes}
+";
+    const GOOD: &str = "currency: USD
+invoice_prefix: RR
+seller: {name: Us, payment_terms_days: 30}
+versions:
+- effective_from: 2015-01-01
+  tax: {name: VAT, rate: 0.21}
+  plans:
+  - {name: free, title: Free, base_fee: 0, limits: {requests_per_minute: 100, connections: 5}}
+  - name: pro
+    title: Pro
+    base_fee: 20
+    limits: {requests_per_minute: 1000, connections: 20}
+    charges:
+    - meter: requests
+      title: Requests
+      unit: request
+      model: graduated
+      tiers:
+      - {from: 0, to: 100, unit_price: 0}
+      - {from: 100, to: 1000, unit_price: 0.02}
+      - {from: 1000, unit_price: 0.01, flat_fee: 1.50}
+  assignment:
+    fixed: {acme: pro}
+    by_usage:
+      meter: requests
+      ladder:
+      - {from: 0, to: 25, plan: free}
+      - {from: 25, plan: pro}
+- effective_from: 2016-01-01
+  plans:
+  - {name: all, title: All, base_fee: 5, limits: {requests_per_minute: 1, connections: 1}}
+  assignment: {default: all}
+";
+
+    fn read(text: &str) -> Result<Catalogue, FileError> {
+        let meters: Meters = yaml::parse(METERS, Path::new("meters.yaml"))?;
+        let path = Path::new("catalogue.yaml");
+        let catalogue: Catalogue = yaml::parse(text, path)?;
+        catalogue
+            .check(&meters)
+            .map_err(|(field, reason)| FileError::Rule {
+                path: path.to_owned(),
+                field,
+                reason,
+            })?;
+        Ok(catalogue)
+    }
+
+    #[test]
+    fn a_version_prices_months_from_its_first_day_on() {
+        let catalogue = read(GOOD).unwrap();
+        let on = |day: &str| {
+            catalogue
+                .version_on(day.parse().unwrap())
+                .map(|v| v.plans[0].name.as_str())
+        };
+        assert_eq!(on("2014-12-31"), None);
+        assert_eq!(on("2015-01-01"), Some("free"));
+        assert_eq!(on("2015-12-31"), Some("free"));
+        assert_eq!(on("2016-01-01"), Some("all"));
+        assert_eq!(catalogue.time_zone, Tz::UTC);
+    }
+
+    /// Each mistake, made in an otherwise good catalogue, is named by file, path and reason.
+    #[test]
+    fn mistakes_name_file_path_and_reason() {
+        let tiers = "versions[0].plans[1].charges[0].tiers";
+        let ladder = "versions[0].assignment.by_usage.ladder";
+        for (from, to, field, reason) in [
+            (
+                "{from: 1000, unit",
+                "{from: 1001, unit",
+                format!("{tiers}[2].from"),
+                "gap: nothing covers from 1000 up to 1001",
+            ),
+            (
+                "{from: 1000, unit",
+                "{from: 999.5, unit",
+                format!("{tiers}[2].from"),
+                "overlap",
+            ),
+            (
+                "{from: 0, to: 100, unit",
+                "{from: 1, to: 100, unit",
+                format!("{tiers}[0].from"),
+                "must begin at 0",
+            ),
+            (
+                "{from: 1000, unit",
+                "{from: 1000, to: 2000, unit",
+                format!("{tiers}[2].to"),
+                "last tier must be open",
+            ),
+            (
+                "from: 100, to: 1000,",
+                "from: 100,",
+                format!("{tiers}[1].to"),
+                "only the last tier is open",
+            ),
+            (
+                "from: 100, to: 1000,",
+                "from: 100, to: 100,",
+                format!("{tiers}[1].to"),
+                "100 is not above 100",
+            ),
+            (
+                "unit_price: 0.02",
+                "unit_price: -0.02",
+                format!("{tiers}[1].unit_price"),
+                "negative",
+            ),
+            (
+                "unit_price: 0.02",
+                "unit_price: 0.0000000002",
+                format!("{tiers}[1].unit_price"),
+                "more than 9 decimals",
+            ),
+            (
+                "unit_price: 0.02",
+                "unit_price: 1000000000.01",
+                format!("{tiers}[1].unit_price"),
+                "more than 1000000000",
+            ),
+            (
+                "flat_fee: 1.50",
+                "flat_fee: -1",
+                format!("{tiers}[2].flat_fee"),
+                "negative",
+            ),
+            (
+                "base_fee: 20",
+                "base_fee: -20",
+                "versions[0].plans[1].base_fee".to_owned(),
+                "negative",
+            ),
+            (
+                "- meter: requests",
+                "- meter: request",
+                "versions[0].plans[1].charges[0].meter".to_owned(),
+                "no meter `request`; there are requests, egress_bytes",
+            ),
+            (
+                "      meter: requests\n      ladder",
+                "      meter: x\n      ladder",
+                "versions[0].assignment.by_usage.meter".to_owned(),
+                "no meter `x`",
+            ),
+            (
+                "{from: 25, plan",
+                "{from: 26, plan",
+                format!("{ladder}[1].from"),
+                "gap: nothing covers from 25 up to 26",
+            ),
+            (
+                "{from: 25, plan: pro",
+                "{from: 25, plan: prof",
+                format!("{ladder}[1].plan"),
+                "no plan `prof`; there are free, pro",
+            ),
+            (
+                "acme: pro",
+                "acme: prof",
+                "versions[0].assignment.fixed.acme".to_owned(),
+                "no plan `prof`",
+            ),
+            (
+                "    by_usage",
+                "    default: free\n    by_usage",
+                "versions[0].assignment".to_owned(),
+                "both given",
+            ),
+            (
+                "{default: all}",
+                "{}",
+                "versions[1].assignment".to_owned(),
+                "neither",
+            ),
+            (
+                "model: graduated",
+                "model: per_unit",
+                "versions[0].plans[1].charges[0].tiers".to_owned(),
+                "belongs to the model `graduated`",
+            ),
+            (
+                "model: graduated",
+                "model: flat\n      amount: 1",
+                "versions[0].plans[1].charges[0].tiers".to_owned(),
+                "belongs to",
+            ),
+            (
+                "unit: request\n",
+                "unit: request\n      unit_divisor: 1024\n",
+                "versions[0].plans[1].charges[0].unit_divisor".to_owned(),
+                "power of ten",
+            ),
+            (
+                "unit: request\n",
+                "unit: request\n      unit_divisor: 0\n",
+                "versions[0].plans[1].charges[0].unit_divisor".to_owned(),
+                "power of ten",
+            ),
+            (
+                "name: pro\n",
+                "name: free\n",
+                "versions[0].plans[1].name".to_owned(),
+                "defined twice",
+            ),
+            (
+                "2016-01-01",
+                "2016-01-02",
+                "versions[1].effective_from".to_owned(),
+                "first day of a month",
+            ),
+            (
+                "2016-01-01",
+                "2015-01-01",
+                "versions[1].effective_from".to_owned(),
+                "not after",
+            ),
+            (
+                "rate: 0.21",
+                "rate: 21",
+                "versions[0].tax.rate".to_owned(),
+                "fraction from 0 to 1",
+            ),
+            (
+                "invoice_prefix: RR",
+                "invoice_prefix: rr-",
+                "invoice_prefix".to_owned(),
+                "A-Z",
+            ),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("catalogue.yaml: {field}: ")),
+                "{message}, expected {field}"
+            );
+            assert!(message.contains(reason), "{message}, expected {reason}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_shape_name_the_key() {
+        for (from, to, named) in [
+            ("currency: USD", "currency: usd", "usd"),
+            ("base_fee: 20", "base_fee: 2e1", "2e1"),
+            ("base_fee: 20", "base_fees: 20", "base_fees"),
+            (
+                "currency: USD",
+                "currency: USD\ntime_zone: Mars/Olympus",
+                "Mars/Olympus",
+            ),
+        ] {
+            let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(
+                message.starts_with("catalogue.yaml: ") && message.contains(named),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn survives_being_written_and_read_again() {
+        let catalogue = read(GOOD).unwrap();
+        let json = serde_json::to_string(&catalogue).unwrap();
+        assert_eq!(serde_json::from_str::<Catalogue>(&json).unwrap(), catalogue);
+    }
+}

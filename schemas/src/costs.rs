@@ -185,3 +185,108 @@ fn adds_up(path: &str, name: &str, meters: &Meters) -> Result<(), (String, Strin
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METERS: &str = "meters:
+- {name: requests, unit: request, event_type: http.request, aggregation: count}
+- {name: peak, unit: byte, event_type: http.request, aggregation: max, value: bytes}
+";
+    const GOOD: &str = "currency: USD
+pools:
+- {name: db, title: Database, month: 2015-05, amount: 500.00, drivers: {requests: 1}, capacity: {requests: 9}}
+- {name: db, title: Database, month: 2015-06, amount: 1}
+unallocated:
+- {name: support, title: Support, month: 2015-05, amount: 10}
+";
+
+    fn read(text: &str) -> Result<Costs, FileError> {
+        let meters: Meters = yaml::parse(METERS, Path::new("meters.yaml"))?;
+        let path = Path::new("costs.yaml");
+        let costs: Costs = yaml::parse(text, path)?;
+        costs.check(&meters).map_err(|(field, reason)| FileError::Rule {
+            path: path.to_owned(),
+            field,
+            reason,
+        })?;
+        Ok(costs)
+    }
+
+    #[test]
+    fn idle_cost_is_kept_apart_unless_a_policy_is_stated() {
+        assert_eq!(read(GOOD).unwrap().pools[0].idle_policy, IdlePolicy::Keep);
+    }
+
+    #[test]
+    fn mistakes_name_file_path_and_reason() {
+        for (from, to, field, reason) in [
+            (
+                "drivers: {requests: 1}",
+                "drivers: {reqs: 1}",
+                "pools[0].drivers.reqs",
+                "no meter `reqs`",
+            ),
+            (
+                "drivers: {requests: 1}",
+                "drivers: {peak: 1}",
+                "pools[0].drivers.peak",
+                "only counts and sums",
+            ),
+            (
+                "drivers: {requests: 1}",
+                "drivers: {requests: 0}",
+                "pools[0].drivers.requests",
+                "drives nothing",
+            ),
+            (
+                "drivers: {requests: 1}",
+                "drivers: {requests: -1}",
+                "pools[0].drivers.requests",
+                "negative",
+            ),
+            (
+                "capacity: {requests: 9}",
+                "capacity: {peak: 9}",
+                "pools[0].capacity.requests",
+                "every driver has one",
+            ),
+            (
+                "capacity: {requests: 9}",
+                "capacity: {requests: 9, peak: 1}",
+                "pools[0].capacity.peak",
+                "not a driver",
+            ),
+            (
+                "capacity: {requests: 9}",
+                "capacity: {requests: 0}",
+                "pools[0].capacity.requests",
+                "not above 0",
+            ),
+            ("amount: 500.00", "amount: -500.00", "pools[0].amount", "negative"),
+            ("2015-06", "2015-05", "pools[1].name", "twice for 2015-05"),
+            ("2015-06", "2015-13", "pools[1].month", "not a month"),
+            (
+                "name: support",
+                "name: db",
+                "unallocated[0].name",
+                "twice for 2015-05",
+            ),
+            (
+                "title: Support",
+                "title: ''",
+                "unallocated[0].title",
+                "must not be empty",
+            ),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("costs.yaml: {field}: ")),
+                "{message}, expected {field}"
+            );
+            assert!(message.contains(reason), "{message}, expected {reason}");
+        }
+    }
+}
