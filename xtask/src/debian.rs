@@ -107,9 +107,10 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -q --no-install-recommends "$@"; }
-if ! apt-get install -s -q --no-install-recommends "$@" > /dev/null 2>&1 || ! install "$@"; then
-    apt-get update -q
+# A package's hundred lines of unpacking are dropped; errors come on stderr.
+install() { apt-get install -y -qq --no-install-recommends "$@" > /dev/null; }
+if ! apt-get install -s -qq --no-install-recommends "$@" > /dev/null 2>&1 || ! install "$@"; then
+    apt-get update -qq
     install "$@"
 fi
 "#;
@@ -151,7 +152,10 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
             "missing: {what}; this is neither root nor allowed to sudo without a password. As root, run:\n\n    {line}\n\nthen try again"
         );
     };
-    say(format_args!("installing Debian packages: {}", packages.join(" ")));
+    say(format_args!(
+        "installing Debian packages (a minute or two): {}",
+        packages.join(" ")
+    ));
     let words: Vec<&str> = [prefix, &["sh", "-c", SCRIPT, "xtask"], &packages].concat();
     Run::new(words[0])
         .args(&words[1..])

@@ -141,7 +141,15 @@ fn clippy(bench: &mut Bench) -> Result<()> {
 fn deny(bench: &mut Bench) -> Result<()> {
     cargo_deny(
         bench,
-        &["--offline", "--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"],
+        &[
+            "--offline",
+            "--workspace",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ],
     )
 }
 
