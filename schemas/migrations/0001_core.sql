@@ -21,9 +21,10 @@ CREATE TABLE IF NOT EXISTS events
     measures      Map(LowCardinality(String), Decimal(38, 9)) CODEC(ZSTD(1)),
     dimensions    Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     meters        UInt16 COMMENT 'how many meters it matched; 0 is shown as unmatched',
+    log_topic     LowCardinality(String),
     log_partition UInt16,
     log_batch     UInt64 COMMENT 'first position of the batch it came with' CODEC(Delta, ZSTD(1)),
-    PROJECTION by_identity (SELECT identity, log_partition, log_batch, arrived_at ORDER BY identity)
+    PROJECTION by_identity (SELECT identity, log_topic, log_partition, log_batch, arrived_at ORDER BY identity)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(arrived_at)
@@ -69,13 +70,14 @@ CREATE TABLE IF NOT EXISTS batches
     partition UInt16,
     first     UInt64 COMMENT 'first log position of the batch',
     next      UInt64 COMMENT 'position after its last record',
+    digest    FixedString(16) COMMENT 'of its records'' keys and arrivals: tells a log that was made anew from the old one',
     state     UInt8 COMMENT '0 planned, 1 done',
     written_at DateTime64(3, 'UTC'),
     tallies   Array(Tuple(source String, hour DateTime('UTC'), accepted UInt64, stored UInt64, duplicate UInt64, rejected UInt64))
               COMMENT 'per source and hour of arrival'
 )
 ENGINE = ReplacingMergeTree(state)
-ORDER BY (topic, partition, first)
+ORDER BY (topic, partition, first, digest)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- What could not be accepted, with its bytes.
@@ -89,6 +91,9 @@ CREATE TABLE IF NOT EXISTS rejects
     field       String,
     detail      String,
     rejected_at DateTime64(3, 'UTC'),
+    log_topic   LowCardinality(String),
+    log_partition UInt16,
+    log_batch   UInt64,
     bytes       String CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree

@@ -69,17 +69,31 @@ pub(super) fn parse(line: &[u8]) -> Result<Request<'_>, Refusal> {
     })
 }
 
-/// The request, the status and the bytes: at the first quote behind which the latter two stand.
+/// The request, the status and the bytes: at the first quote behind which the latter two stand. Servers escape
+/// the quotes that a client sends, so an escaped one is looked at only if no other will do.
 fn split_request(text: &[u8]) -> Option<(&[u8], &[u8], u64)> {
-    let mut from = 0;
-    while let Some(quote) = text[from..].iter().position(|byte| *byte == b'"') {
-        let at = from + quote;
-        if let Some((status, bytes)) = status_and_bytes(&text[at + 1..]) {
-            return Some((&text[..at], status, bytes));
-        }
-        from = at + 1;
-    }
-    None
+    let quotes = || {
+        text.iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'"')
+            .map(|(at, _)| at)
+    };
+    let escaped = |at: &usize| {
+        text[..*at]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count()
+            % 2
+            == 1
+    };
+    quotes()
+        .filter(|at| !escaped(at))
+        .chain(quotes().filter(escaped))
+        .find_map(|at| {
+            let (status, bytes) = status_and_bytes(&text[at + 1..])?;
+            Some((&text[..at], status, bytes))
+        })
 }
 
 fn status_and_bytes(text: &[u8]) -> Option<(&[u8], u64)> {
