@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS invoices
     issued_at    DateTime64(3, 'UTC'),
     usage_digest String,
     digest       String COMMENT 'BLAKE3 of document',
-    document     String CODEC(ZSTD(3)) COMMENT 'JSON'
+    document     String COMMENT 'JSON' CODEC(ZSTD(3))
 )
 ENGINE = MergeTree
 ORDER BY (period, tenant, number)

@@ -1,0 +1,149 @@
+//! What the parts ask of the store: is it there, store this block once.
+
+use bytes::Bytes;
+
+use super::{SchemaError, Store, StoreError};
+
+/// Rows below which an insert is one block, and so all or nothing, with one deduplication token. ClickHouse
+/// splits at the first of these limits that is passed.
+const BLOCK_ROWS: &str = "4000000";
+const BLOCK_BYTES: &str = "4000000000";
+
+/// Settings of every insert, on which "stored once" stands. Spelled out because servers differ in their defaults.
+const INSERT_SETTINGS: &[(&str, &str)] = &[
+    // The answer comes when the rows are stored, and they are stored as one block.
+    ("async_insert", "0"),
+    ("wait_for_async_insert", "1"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ("max_insert_block_size", BLOCK_ROWS),
+    ("min_insert_block_size_rows", BLOCK_ROWS),
+    ("min_insert_block_size_bytes", BLOCK_BYTES),
+    ("max_insert_threads", "1"),
+    // Cuts text formats into pieces, each a block.
+    ("input_format_parallel_parsing", "0"),
+    // One batch may hold a backfill of many months.
+    ("max_partitions_per_insert_block", "1000"),
+];
+
+/// Table settings on which exactly-once storage stands: what is compared, and with what.
+const TABLE_SETTINGS: &[(&str, fn(u64) -> bool, &str)] = &[
+    (
+        "non_replicated_deduplication_window",
+        |value| value >= 100,
+        "10000",
+    ),
+    ("fsync_after_insert", |value| value == 1, "1"),
+    ("fsync_part_directory", |value| value == 1, "1"),
+];
+
+impl Store {
+    /// Whether it answers, with the credential.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        // Without a database: it may not have been created yet.
+        let client = self.client().clone().with_database("");
+        let one: u8 = client
+            .query("SELECT 1")
+            .fetch_one()
+            .await
+            .map_err(|error| self.error(error))?;
+        if one != 1 {
+            return Err(StoreError::Answer {
+                reason: format!("SELECT 1 gave {one}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Stores `rows`, written in `format` (`RowBinary`, `Native`…), as one block in one request.
+    ///
+    /// With a `token` the block is stored once, however often it is sent: the table remembers the tokens of its
+    /// last blocks. The same token with other rows would be dropped silently, so that a hash of the rows belongs
+    /// into it. When this returns `Ok`, the rows are as safe as the table's settings make them.
+    ///
+    /// # Errors
+    /// After [`StoreError::Unavailable`] the rows may or may not be stored: send them again, with the same token.
+    pub async fn insert(
+        &self,
+        table: &str,
+        columns: &[&str],
+        format: &str,
+        rows: Bytes,
+        token: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let names: Vec<String> = columns.iter().map(|column| quote_name(column)).collect();
+        let sql = format!(
+            "INSERT INTO {} ({}) FORMAT {format}",
+            quote_name(table),
+            names.join(", ")
+        );
+        let mut insert = self.client().insert_formatted_with(sql);
+        for (name, value) in INSERT_SETTINGS {
+            insert = insert.with_setting(*name, *value);
+        }
+        if let Some(token) = token {
+            insert = insert.with_setting("insert_deduplication_token", token);
+        }
+        insert.send(rows).await.map_err(|error| self.error(error))?;
+        insert.end().await.map_err(|error| self.error(error))
+    }
+
+    /// Checks that each table that rows are inserted into still has the settings on which exactly-once storage
+    /// stands.
+    ///
+    /// # Errors
+    /// [`SchemaError::Setting`] names the table, the setting and the statement that mends it.
+    pub async fn check_settings(&self) -> Result<(), StoreError> {
+        let tables: Vec<(String, String, String)> = self
+            .client()
+            .query("SELECT name, engine, create_table_query FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'")
+            .param("database", self.database())
+            .fetch_all()
+            .await
+            .map_err(|error| self.error(error))?;
+        for (table, engine, definition) in tables {
+            for (setting, is_right, needed) in TABLE_SETTINGS {
+                let is_replicated = engine.starts_with("Replicated");
+                if is_replicated && setting.starts_with("non_replicated") {
+                    continue;
+                }
+                let found = setting_of(&definition, setting);
+                if !found.and_then(|value| value.parse().ok()).is_some_and(is_right) {
+                    return Err(StoreError::Schema(SchemaError::Setting {
+                        table,
+                        setting: (*setting).to_owned(),
+                        found: found.unwrap_or("its default").to_owned(),
+                        needed: (*needed).to_owned(),
+                    }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of `setting` in a table's definition.
+fn setting_of<'a>(definition: &'a str, setting: &str) -> Option<&'a str> {
+    let (_, settings) = definition.rsplit_once(" SETTINGS ")?;
+    settings.split(", ").find_map(|pair| {
+        let (name, value) = pair.split_once(" = ")?;
+        (name.trim() == setting).then(|| value.trim())
+    })
+}
+
+/// A table's or column's name as ClickHouse reads it.
+fn quote_name(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_setting_of_a_definition() {
+        let definition = "CREATE TABLE d.t (`a` String) ENGINE = MergeTree ORDER BY a SETTINGS x = 1, fsync_after_insert = 1";
+        assert_eq!(setting_of(definition, "fsync_after_insert"), Some("1"));
+        assert_eq!(setting_of(definition, "fsync_part_directory"), None);
+    }
+}

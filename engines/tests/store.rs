@@ -1,0 +1,11 @@
+//! The store seam, from outside: the embedded engine behind its HTTP face, as the `clickhouse` crate and plain
+//! HTTP see it. Needs the ClickHouse library (`cargo xtask install`).
+//!
+//! A process holds one engine: all tests share it, each in a database of its own.
+
+#[path = "store/common.rs"]
+mod common;
+#[path = "store/inserts.rs"]
+mod inserts;
+#[path = "store/migrations.rs"]
+mod migrations;

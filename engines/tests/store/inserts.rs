@@ -1,0 +1,133 @@
+//! Rows in, rows out.
+
+use rentroll_schemas::migrations::MIGRATIONS;
+use serde::{Deserialize, Serialize};
+
+use crate::common::store;
+
+#[derive(Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
+struct Row {
+    n: u64,
+    text: String,
+}
+
+#[tokio::test]
+async fn the_crate_inserts_and_selects() {
+    let store = store("crate").await;
+    let client = store.client();
+    client
+        .query("CREATE TABLE t (n UInt64, text String) ENGINE = MergeTree ORDER BY n")
+        .execute()
+        .await
+        .unwrap();
+    let mut insert = client.insert::<Row>("t").await.unwrap();
+    for n in 0..200_000 {
+        insert
+            .write(&Row {
+                n,
+                text: format!("row {n}"),
+            })
+            .await
+            .unwrap();
+    }
+    insert.end().await.unwrap();
+    // Several chunks, each of which the engine begins with the names and types again.
+    let rows: Vec<Row> = client
+        .query("SELECT ?fields FROM t ORDER BY n")
+        .fetch_all()
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 200_000);
+    assert!(
+        rows.iter()
+            .enumerate()
+            .all(|(index, row)| row.n == index as u64 && row.text == format!("row {index}"))
+    );
+    let none: Vec<Row> = client
+        .query("SELECT ?fields FROM t WHERE n > 200000")
+        .fetch_all()
+        .await
+        .unwrap();
+    assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn parameters_are_bound() {
+    let store = store("parameters").await;
+    for text in [
+        "plain",
+        "it's",
+        "back\\slash",
+        "tab\tline\nend",
+        "'); DROP TABLE t; --",
+        "ünïcode \u{1F600}",
+        "",
+    ] {
+        let found: String = store
+            .client()
+            .query("SELECT {text:String}")
+            .param("text", text)
+            .fetch_one()
+            .await
+            .unwrap();
+        assert_eq!(found, text);
+    }
+    // They do not reach the next request.
+    let error = store
+        .client()
+        .query("SELECT {text:String}")
+        .fetch_one::<String>()
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("456"), "{error}");
+}
+
+/// One row of `usage_minute` as RowBinary.
+fn usage(bucket: u32, events: i64, total_nanos: i128) -> Vec<u8> {
+    let mut row = Vec::new();
+    for text in ["requests", "acme"] {
+        row.push(text.len() as u8);
+        row.extend_from_slice(text.as_bytes());
+    }
+    row.extend_from_slice(&bucket.to_le_bytes());
+    row.extend_from_slice(b"\x02{}");
+    row.extend_from_slice(&events.to_le_bytes());
+    for nanos in [total_nanos, total_nanos, total_nanos] {
+        row.extend_from_slice(&nanos.to_le_bytes());
+    }
+    row
+}
+
+const USAGE: &[&str] = &[
+    "meter",
+    "tenant",
+    "bucket",
+    "dimensions",
+    "events",
+    "total",
+    "least_value",
+    "greatest_value",
+];
+
+#[tokio::test]
+async fn a_block_with_a_token_is_stored_once() {
+    let store = store("tokens").await;
+    store.migrate(MIGRATIONS).await.unwrap();
+    let rows: Vec<u8> = (0..1000).flat_map(|n| usage(n * 60, 1, 1_500_000_000)).collect();
+    for table in ["usage_minute", "usage_hour", "usage_day"] {
+        for token in [Some("a"), Some("a"), Some("b"), None, None] {
+            store
+                .insert(table, USAGE, "RowBinary", rows.clone().into(), token)
+                .await
+                .unwrap();
+        }
+        let (events, total): (i64, String) = store
+            .client()
+            .query(&format!("SELECT sum(events), toString(sum(total)) FROM {table}"))
+            .fetch_one()
+            .await
+            .unwrap();
+        // Without a token ClickHouse goes by the block's content: the third copy is the first one's.
+        assert_eq!((events, total.as_str()), (3000, "4500"), "{table}");
+    }
+}
