@@ -18,9 +18,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::topics::Topic;
 
 use super::KafkaConfig;
@@ -81,8 +80,6 @@ struct State {
     revoked: bool,
     /// The first position that surfaced on the main queue instead of the partition's own.
     stray: Option<u64>,
-    /// The answer to the last commit that was handed in.
-    commit: Option<(u64, KafkaResult<()>)>,
 }
 
 impl Slot {
@@ -107,26 +104,6 @@ impl Slot {
 
     pub(super) fn take_stray(&self) -> Option<u64> {
         lock(&self.state).stray.take()
-    }
-
-    /// To be called before a commit is handed in.
-    pub(super) fn expect_commit(&self) {
-        lock(&self.state).commit = None;
-    }
-
-    /// The answer to the commit of `position`, if it comes within `wait`.
-    pub(super) fn committed(&self, position: u64, wait: Duration) -> Option<KafkaResult<()>> {
-        let state = lock(&self.state);
-        let pending = |state: &mut State| {
-            state
-                .commit
-                .as_ref()
-                .is_none_or(|(answered, _)| *answered != position)
-        };
-        match self.changed.wait_timeout_while(state, wait, pending) {
-            Ok((mut state, timeout)) if !timeout.timed_out() => state.commit.take().map(|(_, result)| result),
-            _ => None,
-        }
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
@@ -283,19 +260,6 @@ impl ConsumerContext for Member {
                 .filter_map(|element| self.slot(element.topic(), element.partition()));
             lock(&self.news).gained.extend(gained);
             self.told.notify_all();
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        for element in offsets.elements() {
-            let (Some(slot), Offset::Offset(offset)) =
-                (self.slot(element.topic(), element.partition()), element.offset())
-            else {
-                continue;
-            };
-            // A partition's own error says more than the request's.
-            let answer = element.error().and_then(|()| result.clone());
-            slot.update(|state| state.commit = Some((offset as u64, answer)));
         }
     }
 }

@@ -14,6 +14,7 @@
 //! identities to other partitions, and with them the dedup window.
 
 mod client;
+mod commit;
 mod member;
 mod producer;
 mod reader;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -13,6 +13,7 @@ use rentroll_schemas::topics::Topic;
 
 use super::KafkaConfig;
 use super::client::{ANSWER_WAIT, failed, lock};
+use super::commit::Commit;
 use super::member::{Consumer, Slot};
 use crate::log::{LogError, PartitionReader, Positioned, Record, Result};
 
@@ -205,17 +206,15 @@ impl PartitionReader for KafkaReader {
 
     fn commit(&mut self, position: u64) -> Result<()> {
         let list = self.at(self.offset(position)?);
-        self.slot.expect_commit();
-        {
+        let commit = {
             let queue = lock(&self.slot.queue);
             if queue.is_none() {
                 return Err(self.slot.revoked());
             }
-            self.consumer
-                .commit(&list, CommitMode::Async)
-                .map_err(|error| self.failed("commit in", error))?;
-        }
-        match self.slot.committed(position, COMMIT_WAIT) {
+            // Taken up in the order in which it is handed in: ahead of any revocation, which needs the lock.
+            Commit::hand_in(&self.consumer, &list).map_err(|error| self.failed("commit in", error))?
+        };
+        match commit.answer(COMMIT_WAIT) {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(self.failed("commit in", error)),
             None if lock(&self.slot.queue).is_none() => Err(self.slot.revoked()),
