@@ -1,0 +1,228 @@
+//! All partitions of this member: a worker for each, for as long as the log leaves it here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rentroll_engines::health::Health;
+use rentroll_engines::log::{LogError, PartitionReader, SharedLog};
+use rentroll_engines::store::Store;
+use rentroll_schemas::meter::Meters;
+use rentroll_schemas::topics::Topic;
+
+use crate::activity::Activity;
+use crate::metrics::Metrics;
+use crate::worker::{BatchLimits, Shared, Worker, WorkerError};
+
+/// How often lag is measured.
+const LAG_EVERY: Duration = Duration::from_secs(2);
+/// A worker that ended with an error is started again after this long.
+const RESTART_AFTER: Duration = Duration::from_secs(5);
+
+/// What an aggregator is given.
+#[derive(Clone)]
+pub struct Setup {
+    /// Where records come from.
+    pub log: SharedLog,
+    /// Where rows go.
+    pub store: Store,
+    /// How events become usage.
+    pub meters: Arc<Meters>,
+    /// The consumer group.
+    pub group: String,
+    /// How batches are cut.
+    pub limits: BatchLimits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who is active.
+    pub activity: Arc<Activity>,
+    /// Where it tells how it is.
+    pub health: Health,
+    /// Set to end it.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// One worker per (kind of topic, partition): rejects have workers of their own.
+type Key = (bool, u32);
+
+struct Running {
+    thread: JoinHandle<Result<(), WorkerError>>,
+    lanes: Sender<Box<dyn PartitionReader>>,
+}
+
+/// Aggregates until it is stopped. Blocking; call it from a thread that may wait.
+///
+/// # Errors
+/// If the log cannot be joined. A worker's failure ends its membership: the partition is taken up again from
+/// the committed position, and is reported as not ready meanwhile.
+pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
+    let part = setup.health.part("aggregator");
+    while !setup.stop.load(Ordering::Relaxed) {
+        match member(setup, runtime) {
+            Ok(()) => return Ok(()),
+            Err(MemberError::Log(error)) => return Err(error),
+            Err(MemberError::Worker(error)) => {
+                tracing::error!(%error, "a partition cannot go on; taking all up again in {} s", RESTART_AFTER.as_secs());
+                part.failing(error.to_string());
+            }
+        }
+        let until = Instant::now() + RESTART_AFTER;
+        while Instant::now() < until && !setup.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(())
+}
+
+enum MemberError {
+    Log(LogError),
+    Worker(WorkerError),
+}
+
+/// One membership in the group.
+fn member(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), MemberError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let shared = Arc::new(Shared {
+        store: setup.store.clone(),
+        meters: setup.meters.clone(),
+        limits: setup.limits,
+        metrics: setup.metrics.clone(),
+        activity: setup.activity.clone(),
+        stop: stop.clone(),
+        runtime: runtime.clone(),
+    });
+    let mut subscription = setup
+        .log
+        .subscribe(&setup.group, &Topic::ALL)
+        .map_err(MemberError::Log)?;
+    let mut running: BTreeMap<Key, Running> = BTreeMap::new();
+    let mut failure = None;
+    let mut lag_at = Instant::now();
+    while failure.is_none() && !setup.stop.load(Ordering::Relaxed) {
+        match subscription.gained(Duration::from_millis(100)) {
+            Ok(readers) => {
+                for reader in readers {
+                    hand_over(setup, &shared, &mut running, reader);
+                }
+            }
+            Err(error) => failure = Some(MemberError::Log(error)),
+        }
+        for key in running.keys().copied().collect::<Vec<_>>() {
+            if running[&key].thread.is_finished()
+                && let Some(ended) = running.remove(&key)
+            {
+                failure = failure.or(join(ended).err().map(MemberError::Worker));
+            }
+        }
+        if lag_at.elapsed() >= LAG_EVERY {
+            lag_at = Instant::now();
+            show(setup);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for (_, ended) in running {
+        let result = join(ended);
+        failure = failure.or(result.err().map(MemberError::Worker));
+    }
+    match failure {
+        // A worker that was stopped while the store was away is no failure of ours.
+        Some(MemberError::Worker(error)) if setup.stop.load(Ordering::Relaxed) => {
+            tracing::warn!(%error, "stopped with a batch unfinished; it will be repeated");
+            Ok(())
+        }
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn join(ended: Running) -> Result<(), WorkerError> {
+    drop(ended.lanes);
+    match ended.thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn hand_over(
+    setup: &Setup,
+    shared: &Arc<Shared>,
+    running: &mut BTreeMap<Key, Running>,
+    reader: Box<dyn PartitionReader>,
+) {
+    let (topic, partition) = (reader.topic(), reader.partition());
+    let key = (topic == Topic::Rejects, partition);
+    let reader = match running.remove(&key) {
+        None => reader,
+        Some(worker) => match worker.lanes.send(reader) {
+            Ok(()) => return drop(running.insert(key, worker)),
+            // Its worker has just ended, because the partition had moved away before it came back.
+            Err(unsent) => {
+                if let Err(error) = join(worker) {
+                    tracing::error!(%error, partition, "a former worker of this partition had failed");
+                }
+                unsent.0
+            }
+        },
+    };
+    let (lanes, more) = channel();
+    // The worker cannot have ended: it has not been started.
+    let _ = lanes.send(reader);
+    let name = format!(
+        "aggregator/{}/{partition}",
+        if key.0 { "rejects" } else { "usage" }
+    );
+    let worker = Worker::new(
+        shared.clone(),
+        key.0,
+        partition,
+        more,
+        setup.health.part(name.clone()),
+    );
+    match std::thread::Builder::new()
+        .name(name.replace("aggregator/", "agg-"))
+        .spawn(move || worker.run())
+    {
+        Ok(thread) => drop(running.insert(key, Running { thread, lanes })),
+        Err(error) => {
+            tracing::error!(%error, partition, "cannot start a worker thread; the partition stands still")
+        }
+    }
+}
+
+/// Publishes lag and the tenants' activity.
+fn show(setup: &Setup) {
+    for topic in Topic::ALL {
+        match setup.log.lag(&setup.group, topic) {
+            Ok(lags) => {
+                for lag in lags {
+                    let labels = [topic.name(), &lag.partition.to_string()];
+                    let events = i64::try_from(lag.end.saturating_sub(lag.committed)).unwrap_or(i64::MAX);
+                    setup.metrics.lag.with_label_values(&labels).set(events);
+                }
+            }
+            Err(error) => tracing::warn!(%topic, %error, "cannot measure the lag"),
+        }
+    }
+    let snapshot = setup
+        .activity
+        .snapshot(chrono::Utc::now().timestamp().div_euclid(60));
+    let metrics = &setup.metrics;
+    // Yesterday's busiest tenants must not stay for ever.
+    metrics.tenant_rate.reset();
+    metrics.tenant_share.reset();
+    for share in &snapshot.shares {
+        let label = [share.tenant.as_str()];
+        metrics
+            .tenant_rate
+            .with_label_values(&label)
+            .set(share.events as f64 / 5.0);
+        metrics
+            .tenant_share
+            .with_label_values(&label)
+            .set(share.events as f64 / snapshot.total.max(1) as f64);
+    }
+    metrics.tenants_active.set(snapshot.active as f64);
+}

@@ -1,0 +1,511 @@
+//! One partition: takes batches of both lanes, one at a time, and carries each through to the end.
+//!
+//! Both lanes of a partition share one worker, because an event and its resend may come by different lanes and
+//! must be judged by the same memory. The main lane goes first; the overflow lane gets a turn when the main one
+//! is empty, and after [`MAIN_TURNS_MAX`] batches in any case.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Datelike, Utc};
+use rentroll_engines::health::Part;
+use rentroll_engines::log::{LogError, PartitionReader, Positioned};
+use rentroll_engines::store::{Store, StoreError};
+use rentroll_schemas::Identity;
+use rentroll_schemas::meter::Meters;
+use rentroll_schemas::topics::Topic;
+use tokio::runtime::Handle;
+
+use crate::activity::Activity;
+use crate::batch::{self, Batch, Judged};
+use crate::dedup::{self, Seen, Table};
+use crate::judge;
+use crate::metrics::Metrics;
+use crate::plan::{self, Plan};
+use crate::rollup;
+
+/// How long a read waits when nothing is there; bounds how late a stop is noticed.
+const READ_WAIT: Duration = Duration::from_millis(100);
+/// Records taken from the log in one read: the granularity at which a batch can be cut.
+const READ_RECORDS_MAX: usize = 8192;
+/// Batches of the main lane before the overflow lane gets one although the main lane has more.
+const MAIN_TURNS_MAX: u32 = 8;
+/// Between attempts at what the store refused: someone has to mend something first.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// How long a plan's records may take to come from the log again before they are taken to be gone.
+const REPLAY_WAIT: Duration = Duration::from_secs(10);
+
+/// How batches are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// At this many records…
+    pub records_max: usize,
+    /// …or this long after the first one.
+    pub wait: Duration,
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// Where rows go.
+    pub store: Store,
+    /// How events become usage.
+    pub meters: Arc<Meters>,
+    /// How batches are cut.
+    pub limits: BatchLimits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who is active.
+    pub activity: Arc<Activity>,
+    /// Set to end the workers after the batch in hand.
+    pub stop: Arc<AtomicBool>,
+    /// To wait for the store from a worker's thread.
+    pub runtime: Handle,
+}
+
+/// Why a worker ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store had not taken the batch when the worker was stopped.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Works on one partition.
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// Works on the rejects topic, whose records are looked up without a filter: they are few.
+    rejects: bool,
+    partition: u32,
+    lanes: Vec<Lane>,
+    /// A lane that the log hands out later than the other.
+    more: Receiver<Box<dyn PartitionReader>>,
+    seen: Seen,
+    part: Part,
+    main_turns: u32,
+}
+
+/// A topic's partition, with the records that were read but not yet taken.
+struct Lane {
+    reader: Box<dyn PartitionReader>,
+    ahead: VecDeque<Positioned>,
+}
+
+impl Lane {
+    fn fill(&mut self, wait: Duration) -> Result<(), LogError> {
+        if self.ahead.is_empty() {
+            self.ahead.extend(self.reader.read(READ_RECORDS_MAX, wait)?);
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// A worker for `partition`, whose lanes come through `more`.
+    pub fn new(
+        shared: Arc<Shared>,
+        rejects: bool,
+        partition: u32,
+        more: Receiver<Box<dyn PartitionReader>>,
+        part: Part,
+    ) -> Self {
+        Worker {
+            shared,
+            rejects,
+            partition,
+            lanes: Vec::new(),
+            more,
+            seen: Seen::default(),
+            part,
+            main_turns: 0,
+        }
+    }
+
+    /// Works until it is stopped or its partition moves. Blocking.
+    ///
+    /// # Errors
+    /// [`WorkerError`], and then nothing was committed that is not in the store.
+    pub fn run(mut self) -> Result<(), WorkerError> {
+        match self.work() {
+            Err(WorkerError::Log(LogError::Revoked { topic, partition })) => {
+                tracing::info!(%topic, partition, "the partition moved to another member");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn work(&mut self) -> Result<(), WorkerError> {
+        if !self.rejects {
+            self.seen = self.patiently("rebuild the dedup filters", |worker| {
+                worker.shared.runtime.block_on(Seen::rebuild(
+                    &worker.shared.store,
+                    worker.partition,
+                    Utc::now(),
+                ))
+            })?;
+            self.show_memory();
+        }
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            while let Ok(reader) = self.more.try_recv() {
+                self.add_lane(reader)?;
+            }
+            match self.pick_lane()? {
+                Some(lane) => {
+                    let records = self.take_batch(lane)?;
+                    self.process_new(lane, records)?;
+                }
+                None => self.part.idle(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lane on: first what a former owner planned beyond the committed position is finished.
+    fn add_lane(&mut self, reader: Box<dyn PartitionReader>) -> Result<(), WorkerError> {
+        let mut lane = Lane {
+            reader,
+            ahead: VecDeque::new(),
+        };
+        let (topic, mut position) = (lane.reader.topic(), lane.reader.committed()?);
+        lane.reader.seek(position)?;
+        let plans = self.patiently("read the planned batches", |worker| {
+            worker.shared.runtime.block_on(Plan::after(
+                &worker.shared.store,
+                topic,
+                worker.partition,
+                position,
+            ))
+        })?;
+        self.lanes.push(lane);
+        // Main before overflow, whichever came first.
+        self.lanes.sort_by_key(|lane| lane.reader.topic());
+        let index = self
+            .lanes
+            .iter()
+            .position(|lane| lane.reader.topic() == topic)
+            .unwrap_or_default();
+        for plan in plans {
+            if plan.first != position {
+                continue;
+            }
+            let Some(records) = self.read_planned(index, &plan)? else {
+                continue;
+            };
+            if plan.done {
+                tracing::info!(%topic, partition = plan.partition, first = plan.first, next = plan.next, "batch was done");
+                self.lanes[index].reader.commit(plan.next)?;
+            } else {
+                tracing::info!(%topic, partition = plan.partition, first = plan.first, next = plan.next, "repeating an unfinished batch");
+                self.process(index, &plan, &records, true)?;
+            }
+            position = plan.next;
+        }
+        Ok(())
+    }
+
+    /// Exactly the records of `plan`; `None`, with the records put back, if the log holds others.
+    fn read_planned(&mut self, index: usize, plan: &Plan) -> Result<Option<Vec<Positioned>>, WorkerError> {
+        let lane = &mut self.lanes[index];
+        let mut records = Vec::new();
+        let deadline = Instant::now() + REPLAY_WAIT;
+        loop {
+            lane.fill(READ_WAIT)?;
+            while lane
+                .ahead
+                .front()
+                .is_some_and(|record| record.position < plan.next)
+            {
+                records.extend(lane.ahead.pop_front());
+            }
+            let complete = !lane.ahead.is_empty()
+                || records
+                    .last()
+                    .is_some_and(|record: &Positioned| record.position + 1 == plan.next);
+            if complete || Instant::now() > deadline {
+                break;
+            }
+        }
+        if plan::digest(&records) == plan.digest {
+            return Ok(Some(records));
+        }
+        for record in records.into_iter().rev() {
+            lane.ahead.push_front(record);
+        }
+        Ok(None)
+    }
+
+    /// The lane whose turn it is, if it has something.
+    fn pick_lane(&mut self) -> Result<Option<usize>, WorkerError> {
+        let overdue = self.main_turns >= MAIN_TURNS_MAX;
+        let order: Vec<usize> = match overdue {
+            true => (0..self.lanes.len()).rev().collect(),
+            false => (0..self.lanes.len()).collect(),
+        };
+        for (turn, index) in order.iter().enumerate() {
+            // Only the last one looked at may wait, or an idle lane would slow a busy one.
+            let wait = if turn + 1 == order.len() {
+                READ_WAIT
+            } else {
+                Duration::ZERO
+            };
+            self.lanes[*index].fill(wait)?;
+            if !self.lanes[*index].ahead.is_empty() {
+                self.main_turns = if *index == 0 && self.lanes.len() > 1 {
+                    self.main_turns + 1
+                } else {
+                    0
+                };
+                return Ok(Some(*index));
+            }
+        }
+        if self.lanes.is_empty() {
+            std::thread::sleep(READ_WAIT);
+        }
+        Ok(None)
+    }
+
+    /// Records up to the limits; never across a month of arrival, since an insert is atomic only within one
+    /// partition of the table.
+    fn take_batch(&mut self, index: usize) -> Result<Vec<Positioned>, WorkerError> {
+        let limits = self.shared.limits;
+        let stop = self.shared.stop.clone();
+        let lane = &mut self.lanes[index];
+        let deadline = Instant::now() + limits.wait;
+        let mut records: Vec<Positioned> = Vec::new();
+        let mut month = None;
+        loop {
+            while let Some(next) = lane.ahead.front() {
+                let of_next = arrival_month(next);
+                if records.len() >= limits.records_max || month.is_some_and(|month| month != of_next) {
+                    return Ok(records);
+                }
+                month = Some(of_next);
+                records.extend(lane.ahead.pop_front());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if records.len() >= limits.records_max || left.is_zero() || stop.load(Ordering::Relaxed) {
+                return Ok(records);
+            }
+            lane.fill(left.min(READ_WAIT))?;
+        }
+    }
+
+    fn process_new(&mut self, index: usize, records: Vec<Positioned>) -> Result<(), WorkerError> {
+        let topic = self.lanes[index].reader.topic();
+        let Some(plan) = Plan::of(topic, self.partition, &records) else {
+            return Ok(());
+        };
+        self.patiently("plan a batch", |worker| {
+            worker
+                .shared
+                .runtime
+                .block_on(plan.write(&worker.shared.store, None))
+        })?;
+        self.process(index, &plan, &records, false)
+    }
+
+    fn process(
+        &mut self,
+        index: usize,
+        plan: &Plan,
+        records: &[Positioned],
+        repeated: bool,
+    ) -> Result<(), WorkerError> {
+        let now = Utc::now();
+        self.seen.forget_before(now);
+        let judged = match plan.topic {
+            Topic::Rejects => batch::judge_rejects(plan, records),
+            Topic::Usage | Topic::Overflow => batch::judge_events(plan, records),
+        };
+        let known_events = self.known(
+            Table::Events,
+            maybe_events(&self.seen, records, &judged),
+            plan,
+            now,
+        )?;
+        let rejects = judged.iter().filter_map(|judged| match judged {
+            Judged::Reject(reject) => Some(reject.identity()),
+            Judged::Event(_) => None,
+        });
+        let known_rejects = self.known(Table::Rejects, rejects.collect(), plan, now)?;
+        let batch = Batch::assemble(
+            plan,
+            records,
+            &judged,
+            &self.shared.meters,
+            &known_events,
+            &known_rejects,
+        );
+        self.store_batch(plan, batch, now)?;
+        self.lanes[index].reader.commit(plan.next)?;
+        self.part.progress();
+        tracing::debug!(topic = %plan.topic, partition = plan.partition, first = plan.first, next = plan.next, repeated, "batch done");
+        Ok(())
+    }
+
+    fn known(
+        &self,
+        table: Table,
+        candidates: Vec<Identity>,
+        plan: &Plan,
+        now: DateTime<Utc>,
+    ) -> Result<HashSet<Identity>, WorkerError> {
+        if candidates.is_empty() {
+            return Ok(HashSet::new());
+        }
+        self.patiently("look up identities", |worker| {
+            let store = &worker.shared.store;
+            worker
+                .shared
+                .runtime
+                .block_on(dedup::stored(store, table, &candidates, plan, now))
+        })
+    }
+
+    fn store_batch(&mut self, plan: &Plan, batch: Batch, now: DateTime<Utc>) -> Result<(), WorkerError> {
+        let Batch {
+            events,
+            rejects,
+            rollup,
+            tallies,
+            new,
+            unmatched,
+            by_tenant,
+            by_reason,
+        } = batch;
+        let meters = self.shared.meters.clone();
+        let stored = events.count();
+        let mut inserts = vec![
+            ("events", &batch::EVENT_COLUMNS[..], events),
+            ("rejects", &batch::REJECT_COLUMNS[..], rejects),
+        ];
+        for (table, seconds) in rollup::TABLES {
+            inserts.push((table, &rollup::COLUMNS[..], rollup.rows(&meters, seconds)));
+        }
+        for (table, columns, rows) in inserts {
+            if rows.count() == 0 {
+                continue;
+            }
+            let (bytes, token) = (rows.into_bytes(), plan.token(table));
+            self.patiently(&format!("insert into {table}"), |worker| {
+                let started = Instant::now();
+                let insert =
+                    worker
+                        .shared
+                        .store
+                        .insert(table, columns, "RowBinary", bytes.clone(), Some(&token));
+                let result = worker.shared.runtime.block_on(insert);
+                worker
+                    .shared
+                    .metrics
+                    .insert_seconds
+                    .observe(started.elapsed().as_secs_f64());
+                worker
+                    .shared
+                    .metrics
+                    .store_up
+                    .set(f64::from(u8::from(result.is_ok())));
+                result
+            })?;
+        }
+        self.patiently("mark a batch as done", |worker| {
+            worker
+                .shared
+                .runtime
+                .block_on(plan.write(&worker.shared.store, Some(&tallies)))
+        })?;
+        for (identity, arrived_at) in &new {
+            self.seen.insert(identity, *arrived_at);
+        }
+        let metrics = &self.shared.metrics;
+        let sum = |of: fn(&batch::Tally) -> u64| tallies.values().map(of).sum::<u64>();
+        metrics.events.with_label_values(&["stored"]).inc_by(stored);
+        metrics
+            .events
+            .with_label_values(&["duplicate"])
+            .inc_by(sum(|tally| tally.duplicate));
+        metrics
+            .events
+            .with_label_values(&["rejected"])
+            .inc_by(sum(|tally| tally.rejected));
+        metrics.unmatched.inc_by(unmatched);
+        metrics.batches.inc();
+        metrics.last_progress.set(now.timestamp() as f64);
+        for (reason, count) in by_reason {
+            metrics.rejects.with_label_values(&[&reason]).inc_by(count);
+        }
+        for (meter, count) in &rollup.without_value {
+            metrics.without_value.with_label_values(&[meter]).inc_by(*count);
+        }
+        self.shared
+            .activity
+            .add(now.timestamp().div_euclid(60), &by_tenant);
+        self.show_memory();
+        Ok(())
+    }
+
+    fn show_memory(&self) {
+        let label = self.partition.to_string();
+        let bytes = i64::try_from(self.seen.bytes()).unwrap_or(i64::MAX);
+        self.shared
+            .metrics
+            .dedup_bytes
+            .with_label_values(&[&label])
+            .set(bytes);
+    }
+
+    /// Does something with the store until it succeeds, with the batch kept as it is. What the store refuses
+    /// for good is tried again too, rarely: the partition stands still, visibly, rather than go on past a batch
+    /// that is not in, and no other partition is held up. Only a stop ends it.
+    fn patiently<T>(
+        &self,
+        what: &str,
+        work: impl Fn(&Self) -> Result<T, StoreError>,
+    ) -> Result<T, WorkerError> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let error = match work(self) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            self.part.failing(format!("cannot {what}: {error}"));
+            self.shared.metrics.store_up.set(0.0);
+            if error.is_retryable() {
+                tracing::warn!(partition = self.partition, %error, "cannot {what}; trying again");
+            } else {
+                tracing::error!(partition = self.partition, %error, "cannot {what}; this partition stands still until it is mended");
+                wait = REFUSED_WAIT;
+            }
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                if self.shared.stop.load(Ordering::Relaxed) {
+                    return Err(error.into());
+                }
+                std::thread::sleep(READ_WAIT);
+            }
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+fn arrival_month(record: &Positioned) -> (i32, u32) {
+    let arrival = judge::arrival(&record.record);
+    (arrival.year(), arrival.month())
+}
+
+/// The identities of good events that the filters do not call new.
+fn maybe_events(seen: &Seen, records: &[Positioned], judged: &[Judged<'_>]) -> Vec<Identity> {
+    records
+        .iter()
+        .zip(judged)
+        .filter(|(_, judged)| matches!(judged, Judged::Event(_)))
+        .map(|(record, _)| record.record.key)
+        .filter(|identity| seen.maybe(identity))
+        .collect()
+}
