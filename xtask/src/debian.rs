@@ -65,12 +65,6 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Test,
     },
     Need {
-        what: "Node.js 18",
-        packages: &["nodejs"],
-        is_present: has_node_18,
-        purpose: Purpose::Test,
-    },
-    Need {
         what: "Python 3 with venv",
         packages: &["python3", "python3-venv"],
         is_present: || {
@@ -205,11 +199,6 @@ fn has_java_17() -> bool {
             .and_then(major)
             .is_some_and(|major| major >= 17)
     })
-}
-
-fn has_node_18() -> bool {
-    let version = Run::new("node").arg("--version").output();
-    version.is_ok_and(|text| major(text.trim().trim_start_matches('v')).is_some_and(|major| major >= 18))
 }
 
 fn major(version: &str) -> Option<u32> {

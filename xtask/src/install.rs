@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::node::Node;
 use crate::process::say;
 use crate::python::Python;
 use crate::{cache, chdb, debian, kafka, node, python};
@@ -30,6 +31,8 @@ pub(crate) struct TestTools {
     pub(crate) kafka_jars: std::path::PathBuf,
     /// The Python environment.
     pub(crate) python: Python,
+    /// Node.js.
+    pub(crate) node: Node,
 }
 
 /// `cargo xtask install`.
@@ -61,11 +64,6 @@ pub(crate) fn for_test() -> Result<TestTools> {
         chdb_library: chdb::ensure().context("the ClickHouse engine library could not be installed")?,
         kafka_jars: kafka::ensure().context("the Kafka broker of the tests could not be installed")?,
         python: python::ensure().context("the Python environment of the tests could not be installed")?,
-        // Not returned: Node finds its modules beside the tests.
-    })
-    .and_then(|tools| {
-        node::ensure()
-            .context("the Node modules of the tests could not be installed")
-            .map(|()| tools)
+        node: node::ensure().context("the Node modules of the tests could not be installed")?,
     })
 }

@@ -26,7 +26,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     let filled = scratch.path().join("lib");
     say("fetching Apache Kafka 4.4.0 by Maven (45 jars, 43 MB, once)");
     Run::new("mvn")
-        .args(["-B", "-q", "-f"])
+        .args(["-B", "-q", "-Dstyle.color=never", "-f"])
         .arg(workspace::root().join("xtask/assets/kafka/pom.xml"))
         .arg("dependency:copy-dependencies")
         .arg(format!("-DoutputDirectory={}", filled.display()))

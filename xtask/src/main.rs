@@ -14,6 +14,7 @@ mod install;
 mod kafka;
 mod node;
 mod options;
+mod pinned;
 mod process;
 mod python;
 mod steps;

@@ -184,7 +184,7 @@ fn clients(bench: &mut Bench) -> Result<()> {
     let outcomes = [
         outside(Run::new("bash")).arg("curl.sh").run(),
         outside(pytest(bench)).run(),
-        outside(Run::new("node")).arg("--test").run(),
+        outside(bench.tools.node.run()).arg("--test").run(),
     ];
     outcomes.into_iter().collect()
 }
