@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::context::Context;
+use crate::services::Parts;
 use crate::verbs;
 
 /// Metering, billing and cost allocation for many tenants on shared infrastructure.
@@ -33,8 +34,24 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 the books or a check do not hold.";
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run everything on one machine: collector, aggregator, API and console.
+    Up(verbs::up::Args),
+    /// Run the collector: sources to event log.
+    Collect(verbs::up::Args),
+    /// Run the aggregator: event log to ClickHouse.
+    Aggregate(verbs::up::Args),
+    /// Run the console.
+    Serve(verbs::up::Args),
+    /// Bring the store's schema up to this binary's.
+    Migrate,
+    /// Make the event log's topics in Kafka.
+    Topics(verbs::topics::Args),
     /// Write, check and show the configuration.
     Config(verbs::config::Args),
+    /// The balance per source and hour: accepted = stored + duplicate + rejected.
+    Books(verbs::books::Args),
+    /// What could not be accepted, with its bytes, reason and place.
+    Rejects(verbs::rejects::Args),
 }
 
 /// How a verb ended, when it did not fail.
@@ -81,7 +98,21 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(cli.config);
     let result = runtime.block_on(async {
         match cli.command {
+            Command::Up(args) => verbs::up::run(&context, args, Parts::ALL).await,
+            Command::Collect(args) => {
+                verbs::up::run(&context, args, Parts { collector: true, ..Parts::default() }).await
+            }
+            Command::Aggregate(args) => {
+                verbs::up::run(&context, args, Parts { aggregator: true, ..Parts::default() }).await
+            }
+            Command::Serve(args) => {
+                verbs::up::run(&context, args, Parts { console: true, ..Parts::default() }).await
+            }
+            Command::Migrate => verbs::migrate::run(&context).await,
+            Command::Topics(args) => verbs::topics::run(&context, args).await,
             Command::Config(args) => verbs::config::run(&context, args),
+            Command::Books(args) => verbs::books::run(&context, args).await,
+            Command::Rejects(args) => verbs::rejects::run(&context, args).await,
         }
     });
     // Threads that wait in a blocking read must not keep a finished command from ending.
@@ -94,9 +125,7 @@ fn init_tracing() {
     use std::io::IsTerminal as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("RENTROLL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rentroll=info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A second call (tests run verbs in one process) keeps the first subscriber.
     let _ = builder.with_ansi(colour).try_init();

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use rentroll_engines::log::SharedLog;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
+use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
+use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::meter::Meters;
+use rentroll_schemas::migrations::MIGRATIONS;
 
 use crate::config::{Config, ConfigError, LogKind};
 
@@ -44,7 +47,17 @@ pub fn meters(config: &Config) -> anyhow::Result<Meters> {
     Ok(Meters::read(&config.path(&config.files.meters))?)
 }
 
-/// Opens the event log that the configuration names.
+/// What the configuration says of Kafka.
+pub fn kafka_config(config: &Config) -> KafkaConfig {
+    KafkaConfig {
+        brokers: config.log.kafka.brokers.clone(),
+        prefix: config.log.kafka.prefix.clone(),
+        partitions: config.log.partitions,
+        client: config.log.kafka.client.clone(),
+    }
+}
+
+/// Opens the event log that the configuration names. Blocking.
 ///
 /// # Errors
 /// See [`rentroll_engines::log::LogError`].
@@ -60,6 +73,44 @@ pub fn event_log(config: &Config) -> anyhow::Result<SharedLog> {
             let log = EmbeddedLog::open(embedded).context("cannot open the embedded event log")?;
             Ok(Arc::new(log))
         }
-        LogKind::Kafka => anyhow::bail!("kafka: being wired"),
+        LogKind::Kafka => {
+            let log = KafkaLog::open(kafka_config(config)).context("cannot open the event log in Kafka")?;
+            Ok(Arc::new(log))
+        }
     }
+}
+
+/// What the configuration says of the store.
+pub fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig {
+        url: config.store.url.clone(),
+        user: config.store.user.clone(),
+        password: config.store.password.clone(),
+        database: config.store.database.clone(),
+        data_dir: config.data_dir(),
+        listen: config.store.listen,
+        library: config.store.library.as_ref().map(|path| config.path(path)),
+        memory_bytes_max: config.store.memory_bytes_max,
+    }
+}
+
+/// Opens the store as it is: its schema must be this binary's.
+///
+/// # Errors
+/// See [`rentroll_engines::store::StoreError`].
+pub async fn store(config: &Config) -> anyhow::Result<Store> {
+    let store = Store::open(&store_config(config)).await?;
+    store.check_schema(MIGRATIONS).await?;
+    Ok(store)
+}
+
+/// Opens the store, and brings its schema up to this binary's.
+///
+/// # Errors
+/// See [`rentroll_engines::store::StoreError`].
+pub async fn migrated_store(config: &Config) -> anyhow::Result<Store> {
+    let store = Store::open(&store_config(config)).await?;
+    store.migrate(MIGRATIONS).await?;
+    store.check_settings().await?;
+    Ok(store)
 }

@@ -32,17 +32,11 @@ impl Sheet {
     /// With these headers; one that begins with `>` is a right-aligned column.
     pub fn new(headers: &[&str]) -> Self {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(comfy_table::presets::UTF8_NO_BORDERS);
         let right = |header: &&str| header.starts_with('>');
         let alignments = headers
             .iter()
-            .map(|header| {
-                if right(header) {
-                    CellAlignment::Right
-                } else {
-                    CellAlignment::Left
-                }
-            })
+            .map(|header| if right(header) { CellAlignment::Right } else { CellAlignment::Left })
             .collect();
         let mut sheet = Sheet { table, alignments };
         let cells: Vec<comfy_table::Cell> = headers
@@ -56,25 +50,15 @@ impl Sheet {
 
     fn cell(&self, column: usize, text: &str) -> comfy_table::Cell {
         // Tenant names come from outside: control characters must not reach a terminal.
-        let clean: String = text
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
-        let alignment = self
-            .alignments
-            .get(column)
-            .copied()
-            .unwrap_or(CellAlignment::Left);
+        let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let alignment = self.alignments.get(column).copied().unwrap_or(CellAlignment::Left);
         comfy_table::Cell::new(clean).set_alignment(alignment)
     }
 
     /// Adds a row.
     pub fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
-        let cells: Vec<comfy_table::Cell> = cells
-            .iter()
-            .enumerate()
-            .map(|(column, text)| self.cell(column, text.as_ref()))
-            .collect();
+        let cells: Vec<comfy_table::Cell> =
+            cells.iter().enumerate().map(|(column, text)| self.cell(column, text.as_ref())).collect();
         self.table.add_row(cells);
     }
 
@@ -90,9 +74,8 @@ impl Sheet {
 /// `1234567.5` as `1,234,567.5`.
 pub fn grouped(number: &str) -> String {
     let (sign, digits) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
-    let (whole, fraction) = digits
-        .split_once('.')
-        .map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
+    let (whole, fraction) =
+        digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
     let mut out = String::from(sign);
     for (index, digit) in whole.chars().enumerate() {
         if index > 0 && (whole.len() - index) % 3 == 0 {

@@ -56,17 +56,13 @@ pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     let default = Path::new("rentroll.toml");
     let (text, path) = match path {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
             (text, path)
         }
         None if default.exists() => {
-            let text = std::fs::read_to_string(default).map_err(|source| ConfigError::Read {
-                path: default.to_owned(),
-                source,
-            })?;
+            let text = std::fs::read_to_string(default)
+                .map_err(|source| ConfigError::Read { path: default.to_owned(), source })?;
             (text, default)
         }
         None => (String::new(), default),
@@ -93,7 +89,7 @@ pub fn parse(
         };
         let key: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
         set(&mut table, &key, &value);
-        config = Config::deserialize(&table).map_err(|detail| ConfigError::Variable {
+        config = Config::deserialize(table.clone()).map_err(|detail| ConfigError::Variable {
             name: name.clone(),
             detail: detail.message().to_owned(),
         })?;
@@ -115,16 +111,11 @@ use serde::Deserialize as _;
 fn shape_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
     let line = error.span().map_or(1, |span| line_at(text, span.start));
     let source = text.lines().nth(line - 1).unwrap_or("").trim();
-    ConfigError::Shape {
-        path: path.to_owned(),
-        line,
-        detail: format!("{} in `{source}`", error.message()),
-    }
+    ConfigError::Shape { path: path.to_owned(), line, detail: format!("{} in `{source}`", error.message()) }
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    text.get(..offset)
-        .map_or(1, |before| before.matches('\n').count() + 1)
+    text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
 }
 
 /// The line on which `a.b.c` is set, as near as the file's text tells: the last part of the key, behind the
@@ -161,9 +152,7 @@ fn set(table: &mut toml::Table, key: &[String], value: &str) {
     let [section @ .., last] = key else { return };
     let mut table = table;
     for part in section {
-        let entry = table
-            .entry(part.clone())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let entry = table.entry(part.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if !entry.is_table() {
             *entry = toml::Value::Table(toml::Table::new());
         }
@@ -171,9 +160,7 @@ fn set(table: &mut toml::Table, key: &[String], value: &str) {
         table = next;
     }
     let literal = format!("v = {value}");
-    let parsed = toml::from_str::<toml::Table>(&literal)
-        .ok()
-        .and_then(|mut parsed| parsed.remove("v"));
+    let parsed = toml::from_str::<toml::Table>(&literal).ok().and_then(|mut parsed| parsed.remove("v"));
     let value = match parsed {
         Some(parsed @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => parsed,
         _ => toml::Value::String(value.to_owned()),
@@ -186,19 +173,14 @@ mod tests {
     use super::*;
 
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         parse(text, Path::new("dir/rentroll.toml"), variables)
     }
 
     #[test]
     fn the_template_is_the_default_and_documents_every_key() {
         let config = read(super::super::TEMPLATE, &[]).unwrap();
-        let default = Config {
-            base: "dir".into(),
-            ..Config::default()
-        };
+        let default = Config { base: "dir".into(), ..Config::default() };
         assert_eq!(config, default);
         for key in [
             "[data]",
@@ -230,24 +212,12 @@ mod tests {
     #[test]
     fn mistakes_name_key_file_and_line() {
         for (text, expected) in [
-            (
-                "[store]\nurll = \"x\"\n",
-                "dir/rentroll.toml:2: unknown field `urll`",
-            ),
-            (
-                "\n[log]\npartitions = \"four\"\n",
-                "dir/rentroll.toml:3: invalid type: string \"four\"",
-            ),
-            (
-                "[log]\n\npartitions = 0\n",
-                "dir/rentroll.toml:3: log.partitions: must be from 1 to 1024",
-            ),
+            ("[store]\nurll = \"x\"\n", "dir/rentroll.toml:2: unknown field `urll`"),
+            ("\n[log]\npartitions = \"four\"\n", "dir/rentroll.toml:3: invalid type: string \"four\""),
+            ("[log]\n\npartitions = 0\n", "dir/rentroll.toml:3: log.partitions: must be from 1 to 1024"),
             ("[stor]\n", "dir/rentroll.toml:1: unknown field `stor`"),
             ("[log\n", "dir/rentroll.toml:1: "),
-            (
-                "[store]\nlisten = \"0.0.0.0:1\"\n",
-                "dir/rentroll.toml:2: store.listen: must be a loopback",
-            ),
+            ("[store]\nlisten = \"0.0.0.0:1\"\n", "dir/rentroll.toml:2: store.listen: must be a loopback"),
         ] {
             let message = read(text, &[]).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
@@ -258,16 +228,10 @@ mod tests {
     fn the_environment_is_over_the_file() {
         let config = read(
             "[log]\npartitions = 2\n",
-            &[
-                ("RENTROLL_LOG__PARTITIONS", "8"),
-                ("RENTROLL_STORE__URL", "http://ch:8123"),
-            ],
+            &[("RENTROLL_LOG__PARTITIONS", "8"), ("RENTROLL_STORE__URL", "http://ch:8123")],
         );
         let config = config.unwrap();
-        assert_eq!(
-            (config.log.partitions, config.store.url.as_deref()),
-            (8, Some("http://ch:8123"))
-        );
+        assert_eq!((config.log.partitions, config.store.url.as_deref()), (8, Some("http://ch:8123")));
         for (name, value, expected) in [
             (
                 "RENTROLL_LOG__PARTITION",
@@ -279,11 +243,7 @@ mod tests {
                 "many",
                 "environment variable RENTROLL_LOG__PARTITIONS: invalid type",
             ),
-            (
-                "RENTROLL_LOG__PARTITIONS",
-                "0",
-                "environment: log.partitions: must be",
-            ),
+            ("RENTROLL_LOG__PARTITIONS", "0", "environment: log.partitions: must be"),
         ] {
             let message = read("", &[(name, value)]).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

@@ -147,30 +147,19 @@ pub struct Aggregator {
 
 impl Default for Data {
     fn default() -> Self {
-        Data {
-            dir: "rentroll-data".into(),
-        }
+        Data { dir: "rentroll-data".into() }
     }
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Files {
-            meters: "meters.yaml".into(),
-            catalogue: "catalogue.yaml".into(),
-            costs: "costs.yaml".into(),
-        }
+        Files { meters: "meters.yaml".into(), catalogue: "catalogue.yaml".into(), costs: "costs.yaml".into() }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log {
-            kind: LogKind::Embedded,
-            partitions: 4,
-            bytes_max: 16 << 30,
-            kafka: Kafka::default(),
-        }
+        Log { kind: LogKind::Embedded, partitions: 4, bytes_max: 16 << 30, kafka: Kafka::default() }
     }
 }
 
@@ -201,18 +190,13 @@ impl Default for Store {
 
 impl Default for Http {
     fn default() -> Self {
-        Http {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8400)),
-        }
+        Http { listen: SocketAddr::from(([127, 0, 0, 1], 8400)) }
     }
 }
 
 impl Default for Aggregator {
     fn default() -> Self {
-        Aggregator {
-            batch_records_max: 200_000,
-            batch_wait_ms: 500,
-        }
+        Aggregator { batch_records_max: 200_000, batch_wait_ms: 500 }
     }
 }
 

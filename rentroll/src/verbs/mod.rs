@@ -4,4 +4,9 @@
 //! through [`crate::output`]. It returns [`crate::cli::Exit`]; a mistake of the user's is a
 //! [`crate::cli::WrongUse`].
 
+pub mod books;
 pub mod config;
+pub mod migrate;
+pub mod rejects;
+pub mod topics;
+pub mod up;

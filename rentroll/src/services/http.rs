@@ -1,0 +1,97 @@
+//! Health, metrics and the console.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
+use rentroll_engines::health::Health;
+use rentroll_engines::store::Store;
+use rentroll_schemas::meter::Meters;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+
+/// Listens on `address`.
+///
+/// # Errors
+/// Says which key to change if the port is taken.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {address} (http.listen): {error}"))
+}
+
+/// The console over `store`.
+pub fn console(config: &Config, store: &Store, meters: &Arc<Meters>) -> Router {
+    let _ = (config, store, meters);
+    Router::new()
+}
+
+struct Served {
+    registry: Registry,
+    health: Health,
+    ready: GaugeVec,
+}
+
+/// Serves until `stop` is notified.
+///
+/// # Errors
+/// The listener's.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    health: Health,
+    console: Option<Router>,
+    stop: Arc<tokio::sync::Notify>,
+) -> std::io::Result<()> {
+    let ready = GaugeVec::new(Opts::new("rentroll_ready", "1 if the part makes progress"), &["part"])
+        .map_err(std::io::Error::other)?;
+    let build =
+        GaugeVec::new(Opts::new("rentroll_build_info", "1, with the version as a label"), &["version"])
+            .map_err(std::io::Error::other)?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    registry.register(Box::new(ready.clone())).map_err(std::io::Error::other)?;
+    registry.register(Box::new(build)).map_err(std::io::Error::other)?;
+    let served = Arc::new(Served { registry, health, ready });
+    let own = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(served);
+    let router = match console {
+        Some(console) => own.merge(console),
+        None => own,
+    };
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.notified().await }).await
+}
+
+/// The process is there and answers; whether it gets anything done is `/readyz`.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 if every part makes progress, else 503; either way what each part does.
+async fn readyz(State(served): State<Arc<Served>>) -> Response {
+    let parts = served.health.report();
+    let ready = parts.iter().all(|part| part.ready);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "ready": ready, "parts": parts }))).into_response()
+}
+
+async fn metrics(State(served): State<Arc<Served>>) -> Response {
+    served.ready.reset();
+    for part in served.health.report() {
+        served.ready.with_label_values(&[&part.part]).set(f64::from(u8::from(part.ready)));
+    }
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    match encoder.encode(&served.registry.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

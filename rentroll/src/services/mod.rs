@@ -1,0 +1,270 @@
+//! The long-running parts, started together or apart, and stopped in the order in which data flows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rentroll_aggregator::activity::Activity;
+use rentroll_aggregator::run as aggregator;
+use rentroll_aggregator::worker::BatchLimits;
+use rentroll_collector::collect::{self, CollectError, Mode, Progress};
+use rentroll_engines::health::Health;
+use rentroll_engines::log::SharedLog;
+use rentroll_engines::store::Store;
+use rentroll_schemas::meter::Meters;
+use rentroll_schemas::topics::Topic;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::context;
+
+pub mod http;
+pub mod progress;
+
+/// Which parts to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// Sources to event log.
+    pub collector: bool,
+    /// Event log to ClickHouse.
+    pub aggregator: bool,
+    /// Console; health and metrics are served by every part.
+    pub console: bool,
+}
+
+impl Parts {
+    /// Everything on one machine.
+    pub const ALL: Parts = Parts { collector: true, aggregator: true, console: true };
+
+    fn needs_log(self) -> bool {
+        self.collector || self.aggregator
+    }
+
+    fn needs_store(self) -> bool {
+        self.aggregator || self.console
+    }
+}
+
+/// What runs.
+pub struct System {
+    /// The store, if a part needs it.
+    pub store: Option<Store>,
+    /// How the collectors get on.
+    pub progress: Arc<Progress>,
+    /// Where health, metrics and the console are.
+    pub address: std::net::SocketAddr,
+    log: Option<SharedLog>,
+    group: String,
+    stop_collectors: Arc<AtomicBool>,
+    stop_aggregator: Arc<AtomicBool>,
+    stop_http: Arc<tokio::sync::Notify>,
+    collectors: Vec<JoinHandle<Result<(), CollectError>>>,
+    aggregator: Option<JoinHandle<Result<(), rentroll_engines::log::LogError>>>,
+    http: JoinHandle<std::io::Result<()>>,
+}
+
+impl System {
+    /// Starts `parts`. Fails as a whole: nothing goes on running if one of them cannot start.
+    ///
+    /// # Errors
+    /// Says which part, and why.
+    pub async fn start(config: &Config, parts: Parts, mode: Mode) -> anyhow::Result<Self> {
+        let meters = Arc::new(context::meters(config)?);
+        // The port first: it is the commonest fault, and the cheapest to find.
+        let listener = http::listen(config.http.listen).await?;
+        let health = Health::default();
+        let registry = prometheus::Registry::new();
+        let store = if parts.needs_store() { Some(context::migrated_store(config).await?) } else { None };
+        let log = if parts.needs_log() {
+            let for_opening = config.clone();
+            Some(tokio::task::spawn_blocking(move || context::event_log(&for_opening)).await??)
+        } else {
+            None
+        };
+        let progress = Arc::new(Progress::default());
+        let (stop_collectors, stop_aggregator) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+
+        let mut aggregator = None;
+        if let (true, Some(log), Some(store)) = (parts.aggregator, &log, &store) {
+            let setup =
+                aggregator_setup(config, log, store, meters.clone(), &registry, &health, &stop_aggregator)?;
+            let runtime = tokio::runtime::Handle::current();
+            aggregator = Some(tokio::task::spawn_blocking(move || aggregator::aggregate(&setup, &runtime)));
+        }
+        let mut collectors = Vec::new();
+        if let (true, Some(log)) = (parts.collector, &log) {
+            let setup = collect::Setup {
+                log: log.clone(),
+                state_dir: config.data_dir().join("collector"),
+                base: config.base.clone(),
+                metrics: rentroll_collector::metrics::Metrics::register(&registry)?,
+                health: health.clone(),
+                stop: stop_collectors.clone(),
+                progress: progress.clone(),
+            };
+            for source in &config.collector.sources {
+                collectors.push(tokio::spawn(collect::follow(setup.clone(), source.clone(), mode)));
+            }
+        }
+        let address = listener.local_addr().context("cannot tell the address listened on")?;
+        let console = if parts.console {
+            store.as_ref().map(|store| http::console(config, store, &meters))
+        } else {
+            None
+        };
+        let stop_http = Arc::new(tokio::sync::Notify::new());
+        let http = tokio::spawn(http::serve(listener, registry, health, console, stop_http.clone()));
+        Ok(System {
+            store,
+            progress,
+            address,
+            log,
+            group: config.log.kafka.group.clone(),
+            stop_collectors,
+            stop_aggregator,
+            stop_http,
+            collectors,
+            aggregator,
+            http,
+        })
+    }
+
+    /// Waits until the collectors have read their files and the aggregator has done all of the log.
+    ///
+    /// # Errors
+    /// A collector's.
+    pub async fn drain(&mut self) -> anyhow::Result<()> {
+        while !self.collectors.iter().all(JoinHandle::is_finished) {
+            self.fail_if_aggregator_ended().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for collector in self.collectors.drain(..) {
+            collector.await.context("a collector broke off")??;
+        }
+        while self.aggregator.is_some() && self.waiting().await? > 0 {
+            self.fail_if_aggregator_ended().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Records in the log that the aggregator has not done.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn waiting(&self) -> anyhow::Result<u64> {
+        let Some(log) = self.log.clone() else { return Ok(0) };
+        let group = self.group.clone();
+        let lag = tokio::task::spawn_blocking(move || -> Result<u64, rentroll_engines::log::LogError> {
+            let mut sum = 0;
+            for topic in Topic::ALL {
+                sum += log
+                    .lag(&group, topic)?
+                    .iter()
+                    .map(|lag| lag.end.saturating_sub(lag.committed))
+                    .sum::<u64>();
+            }
+            Ok(sum)
+        });
+        Ok(lag.await??)
+    }
+
+    async fn fail_if_aggregator_ended(&mut self) -> anyhow::Result<()> {
+        match self.aggregator.take_if(|aggregator| aggregator.is_finished()) {
+            None => Ok(()),
+            Some(ended) => {
+                ended.await.context("the aggregator broke off")??;
+                anyhow::bail!("the aggregator ended before its work was done")
+            }
+        }
+    }
+
+    /// Waits until a part fails, or for ever.
+    ///
+    /// # Errors
+    /// The part's.
+    pub async fn until_failure(&mut self) -> anyhow::Result<std::convert::Infallible> {
+        loop {
+            self.fail_if_aggregator_ended().await?;
+            let mut still = Vec::new();
+            for collector in self.collectors.drain(..) {
+                if collector.is_finished() {
+                    collector.await.context("a collector broke off")??;
+                } else {
+                    still.push(collector);
+                }
+            }
+            self.collectors = still;
+            if self.http.is_finished() {
+                anyhow::bail!("the HTTP server ended");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Stops collectors, then the aggregator with the batch in hand, then the console, then the store.
+    ///
+    /// # Errors
+    /// The first part's that did not end well; all are stopped in any case.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        self.stop_collectors.store(true, Ordering::Relaxed);
+        for collector in self.collectors.drain(..) {
+            let ended = collector.await.context("a collector broke off").and_then(|ended| Ok(ended?));
+            result = result.and(ended);
+        }
+        self.stop_aggregator.store(true, Ordering::Relaxed);
+        if let Some(aggregator) = self.aggregator.take() {
+            let ended = aggregator.await.context("the aggregator broke off").and_then(|ended| Ok(ended?));
+            result = result.and(ended);
+        }
+        self.stop_http.notify_one();
+        if tokio::time::timeout(Duration::from_secs(5), &mut self.http).await.is_err() {
+            self.http.abort();
+        }
+        drop(self.log.take());
+        if let Some(store) = self.store.take() {
+            store.close().await;
+        }
+        result
+    }
+}
+
+fn aggregator_setup(
+    config: &Config,
+    log: &SharedLog,
+    store: &Store,
+    meters: Arc<Meters>,
+    registry: &prometheus::Registry,
+    health: &Health,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<aggregator::Setup> {
+    Ok(aggregator::Setup {
+        log: log.clone(),
+        store: store.clone(),
+        meters,
+        group: config.log.kafka.group.clone(),
+        limits: BatchLimits {
+            records_max: config.aggregator.batch_records_max,
+            wait: Duration::from_millis(config.aggregator.batch_wait_ms),
+        },
+        metrics: rentroll_aggregator::metrics::Metrics::register(registry)?,
+        activity: Arc::new(Activity::default()),
+        health: health.clone(),
+        stop: stop.clone(),
+    })
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// If signals cannot be listened for.
+pub async fn asked_to_stop() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
+}

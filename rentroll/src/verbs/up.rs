@@ -1,0 +1,79 @@
+//! `rentroll up`, `collect`, `aggregate`, `serve`: the long-running parts, together or apart.
+
+use rentroll_collector::collect::Mode;
+
+use crate::cli::{Exit, WrongUse};
+use crate::config::{Config, LogKind};
+use crate::context::Context;
+use crate::services::{self, Parts, System, progress};
+
+/// Arguments of the running verbs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rentroll up                       run until Ctrl-C
+  rentroll up --once                read the sources to their ends, aggregate all of it, and leave
+  rentroll up --once --from-start   read the files again from their beginnings: all duplicates, nothing changes")]
+pub struct Args {
+    /// End when the sources' files have been read and everything in the log is aggregated.
+    #[arg(long)]
+    once: bool,
+    /// Read the sources' files from their beginnings; what was read before is recognised as duplicate.
+    #[arg(long)]
+    from_start: bool,
+}
+
+/// Runs `parts`.
+///
+/// # Errors
+/// Says which part could not start, or failed, and why.
+pub async fn run(context: &Context, args: Args, parts: Parts) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    if parts.collector && config.collector.sources.is_empty() && !parts.aggregator {
+        return Err(WrongUse(
+            "no [[collector.sources]] in the configuration: there is nothing to collect".into(),
+        )
+        .into());
+    }
+    let mode = Mode { once: args.once, from_start: args.from_start };
+    let mut system = System::start(&config, parts, mode).await?;
+    announce(&config, &system, parts);
+    if args.once {
+        let shown = progress::Shown::start(system.progress.clone());
+        let drained = tokio::select! {
+            drained = system.drain() => drained,
+            asked = services::asked_to_stop() => asked,
+        };
+        eprintln!("{}", shown.finish());
+        let stopped = system.stop().await;
+        drained.and(stopped)?;
+        return Ok(Exit::Done);
+    }
+    let failed = tokio::select! {
+        failure = system.until_failure() => failure.map(|never| match never {}),
+        asked = services::asked_to_stop() => asked,
+    };
+    eprintln!("stopping");
+    let stopped = system.stop().await;
+    failed.and(stopped)?;
+    Ok(Exit::Done)
+}
+
+fn announce(config: &Config, system: &System, parts: Parts) {
+    let log = match config.log.kind {
+        LogKind::Embedded => format!("{}", config.data_dir().join("log").display()),
+        LogKind::Kafka => format!("Kafka at {}", config.log.kafka.brokers),
+    };
+    eprintln!("event log:  {log}");
+    if let Some(store) = &system.store {
+        let whose = if store.is_embedded_here() {
+            "embedded engine, ClickHouse's HTTP protocol"
+        } else {
+            "ClickHouse"
+        };
+        eprintln!("store:      {} ({whose}, user {})", store.url(), store.user());
+    }
+    let what =
+        if parts.console { "console, /healthz, /readyz, /metrics" } else { "/healthz, /readyz, /metrics" };
+    eprintln!("http:       http://{}/ ({what})", system.address);
+}
