@@ -12,11 +12,7 @@ use crate::process::{Run, say};
 
 /// The cache's folder, made if need be.
 pub(crate) fn dir() -> Result<PathBuf> {
-    let not_empty = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let not_empty = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = not_empty("XDG_CACHE_HOME")
         .filter(|dir| dir.is_absolute())
         .or_else(|| not_empty("HOME").map(|home| home.join(".cache")))
@@ -29,16 +25,11 @@ pub(crate) fn dir() -> Result<PathBuf> {
 /// Holds the cache for this process until it is dropped; waits for another one that fills it.
 pub(crate) fn lock() -> Result<File> {
     let path = dir()?.join("install.lock");
-    let open = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
     let file = open.with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
         say("another install is running; waiting for it");
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }
@@ -70,11 +61,7 @@ impl Drop for Scratch {
 
 /// Removes a folder or file, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    let outcome = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
+    let outcome = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match outcome {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
@@ -90,19 +77,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Checks a file's SHA-512 or SHA-256 (told apart by length), in hex.
 pub(crate) fn verify(path: &Path, expected: &str) -> Result<()> {
-    let actual = checksum(
-        path,
-        if expected.len() == 128 {
-            "sha512sum"
-        } else {
-            "sha256sum"
-        },
-    )?;
+    let actual = checksum(path, if expected.len() == 128 { "sha512sum" } else { "sha256sum" })?;
     if actual != expected {
-        bail!(
-            "checksum of {} is {actual}, expected {expected}: refused",
-            path.display()
-        );
+        bail!("checksum of {} is {actual}, expected {expected}: refused", path.display());
     }
     Ok(())
 }
@@ -115,11 +92,7 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
 fn checksum(path: &Path, program: &str) -> Result<String> {
     let output = Run::new(program).arg(path).output()?;
     // coreutils puts a backslash before the sum of a file whose name it had to escape.
-    let sum = output
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches('\\');
+    let sum = output.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
     Ok(sum.to_owned())
 }
 
@@ -135,10 +108,7 @@ mod tests {
         verify(&path, sum).unwrap();
         fs::write(&path, "abd").unwrap();
         let error = verify(&path, sum).unwrap_err().to_string();
-        assert!(
-            error.contains("expected ba7816bf") && error.contains("refused"),
-            "{error}"
-        );
+        assert!(error.contains("expected ba7816bf") && error.contains("refused"), "{error}");
         remove(&path).unwrap();
         remove(&path).unwrap();
     }

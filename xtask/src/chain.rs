@@ -41,11 +41,7 @@ impl StoreAccess {
         let text = |key: &str| {
             json_text(json, key).with_context(|| format!("no text `{key}` in the face's description"))
         };
-        Ok(StoreAccess {
-            url: text("url")?,
-            user: text("user")?,
-            password: text("password")?,
-        })
+        Ok(StoreAccess { url: text("url")?, user: text("user")?, password: text("password")? })
     }
 
     /// The environment by which the foreign clients and the dashboards' checks find it.
@@ -65,10 +61,7 @@ impl Chain {
         let data = scratch.join("data");
         let log_path = scratch.join("demo.log");
         let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-        say(format_args!(
-            "starting rentroll demo; its output goes to {}",
-            log_path.display()
-        ));
+        say(format_args!("starting rentroll demo; its output goes to {}", log_path.display()));
         let child = Run::new(workspace::target().join("debug/rentroll"))
             .arg("demo")
             .env("RENTROLL_DATA__DIR", &data)
@@ -80,10 +73,7 @@ impl Chain {
             .stderr(log)
             .spawn()
             .context("cannot start target/debug/rentroll demo")?;
-        let mut waiting = Waiting {
-            child: Some(child),
-            log_path,
-        };
+        let mut waiting = Waiting { child: Some(child), log_path };
         let page = waiting.for_page()?;
         let face = data.join("clickhouse/face.json");
         let described =
@@ -121,10 +111,7 @@ impl Waiting {
                 bail!("the demo ended by itself ({status}):\n{said}");
             }
             if Instant::now() > deadline {
-                bail!(
-                    "the demo printed no page within {} s:\n{said}",
-                    START_WAIT_MAX.as_secs()
-                );
+                bail!("the demo printed no page within {} s:\n{said}", START_WAIT_MAX.as_secs());
             }
             thread::sleep(POLL);
         }
@@ -140,9 +127,7 @@ impl Drop for Waiting {
 }
 
 fn stop(child: &mut Child) {
-    Run::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .succeeds();
+    Run::new("kill").args(["-INT", &child.id().to_string()]).succeeds();
     let deadline = Instant::now() + STOP_WAIT_MAX;
     while Instant::now() < deadline {
         if !matches!(child.try_wait(), Ok(None)) {
@@ -176,9 +161,9 @@ impl Face {
             .context("cannot start target/debug/examples/face")?;
         let mut line = String::new();
         let outcome = match child.stdout.take() {
-            Some(stdout) => BufReader::new(stdout)
-                .read_line(&mut line)
-                .context("cannot read what the face says"),
+            Some(stdout) => {
+                BufReader::new(stdout).read_line(&mut line).context("cannot read what the face says")
+            }
             None => bail!("the face has no stdout"),
         };
         let store = outcome.and_then(|_| StoreAccess::from_json(&line));
@@ -201,9 +186,7 @@ impl Drop for Face {
 
 /// The page's address: the last word of the demo's output that is an HTTP address.
 fn page_in(said: &str) -> Option<String> {
-    let line = said
-        .lines()
-        .find(|line| line.to_ascii_lowercase().contains("ctrl-c"))?;
+    let line = said.lines().find(|line| line.to_ascii_lowercase().contains("ctrl-c"))?;
     let start = line.find("http://")?;
     let address = line[start..].split_whitespace().next()?;
     Some(address.trim_end_matches(['.', ',', ')', '/']).to_owned())
@@ -212,11 +195,7 @@ fn page_in(said: &str) -> Option<String> {
 /// The text value of a key of a flat JSON object, as long as it needs no escapes.
 fn json_text(json: &str, key: &str) -> Option<String> {
     let after_key = json.split_once(&format!("\"{key}\""))?.1;
-    let value = after_key
-        .trim_start()
-        .strip_prefix(':')?
-        .trim_start()
-        .strip_prefix('"')?;
+    let value = after_key.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
     let (text, _) = value.split_once('"')?;
     (!text.contains('\\')).then(|| text.to_owned())
 }
@@ -238,9 +217,7 @@ mod tests {
         ] {
             assert_eq!(StoreAccess::from_json(json).unwrap(), expected);
         }
-        let error = StoreAccess::from_json(r#"{"url":"http://x"}"#)
-            .unwrap_err()
-            .to_string();
+        let error = StoreAccess::from_json(r#"{"url":"http://x"}"#).unwrap_err().to_string();
         assert_eq!(error, "no text `user` in the face's description");
     }
 

@@ -26,11 +26,7 @@ pub(crate) fn is_ready() -> Result<bool> {
 
 /// The library's path, fetched if need be.
 pub(crate) fn ensure() -> Result<PathBuf> {
-    if !cfg!(all(
-        target_arch = "x86_64",
-        target_os = "linux",
-        target_env = "gnu"
-    )) {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) {
         bail!(
             "the embedded ClickHouse engine is pinned for x86-64 Linux with glibc only; \
              elsewhere point `store.url` at a ClickHouse server"

@@ -20,12 +20,7 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     // librdkafka is built from source by its own configure and make, and its configure insists on C++.
-    Need {
-        what: "make",
-        packages: &["make"],
-        is_present: || find("make").is_some(),
-        purpose: Purpose::Demo,
-    },
+    Need { what: "make", packages: &["make"], is_present: || find("make").is_some(), purpose: Purpose::Demo },
     Need {
         what: "a C++ compiler",
         packages: &["g++"],
@@ -33,24 +28,9 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Demo,
     },
     // The client of the registry that carries the ClickHouse engine library: not needed once that is cached.
-    Need {
-        what: "npm",
-        packages: &["npm"],
-        is_present: has_npm_or_its_package,
-        purpose: Purpose::Demo,
-    },
-    Need {
-        what: "npm",
-        packages: &["npm"],
-        is_present: || find("npm").is_some(),
-        purpose: Purpose::Test,
-    },
-    Need {
-        what: "curl",
-        packages: &["curl"],
-        is_present: || find("curl").is_some(),
-        purpose: Purpose::Test,
-    },
+    Need { what: "npm", packages: &["npm"], is_present: has_npm_or_its_package, purpose: Purpose::Demo },
+    Need { what: "npm", packages: &["npm"], is_present: || find("npm").is_some(), purpose: Purpose::Test },
+    Need { what: "curl", packages: &["curl"], is_present: || find("curl").is_some(), purpose: Purpose::Test },
     // A Kafka 4 broker needs Java 17.
     Need {
         what: "Java 17",
@@ -67,11 +47,7 @@ const NEEDS: &[Need] = &[
     Need {
         what: "Python 3 with venv",
         packages: &["python3", "python3-venv"],
-        is_present: || {
-            Run::new("python3")
-                .args(["-c", "import venv, ensurepip"])
-                .succeeds()
-        },
+        is_present: || Run::new("python3").args(["-c", "import venv, ensurepip"]).succeeds(),
         purpose: Purpose::Test,
     },
     Need {
@@ -124,10 +100,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         return Ok(());
     }
     let what = needs.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
-    let mut packages: Vec<&str> = needs
-        .iter()
-        .flat_map(|need| need.packages.iter().copied())
-        .collect();
+    let mut packages: Vec<&str> = needs.iter().flat_map(|need| need.packages.iter().copied()).collect();
     packages.sort_unstable();
     packages.dedup();
     if find("apt-get").is_none() {
@@ -138,48 +111,28 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     } else if find("sudo").is_some() && Run::new("sudo").args(["-n", "true"]).succeeds() {
         &["sudo", "-n"]
     } else {
-        let line = format!(
-            "apt-get update && apt-get install --no-install-recommends {}",
-            packages.join(" ")
-        );
+        let line =
+            format!("apt-get update && apt-get install --no-install-recommends {}", packages.join(" "));
         bail!(
             "missing: {what}; this is neither root nor allowed to sudo without a password. As root, run:\n\n    {line}\n\nthen try again"
         );
     };
-    say(format_args!(
-        "installing Debian packages (a minute or two): {}",
-        packages.join(" ")
-    ));
+    say(format_args!("installing Debian packages (a minute or two): {}", packages.join(" ")));
     let words: Vec<&str> = [prefix, &["sh", "-c", SCRIPT, "xtask"], &packages].concat();
-    Run::new(words[0])
-        .args(&words[1..])
-        .run_on_stderr()
-        .map_err(|error| {
-            // The script itself would fill the screen and hide apt's own words above it.
-            let status = error
-                .to_string()
-                .rsplit(": ")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            anyhow::anyhow!("apt-get could not install {}: {status}", packages.join(" "))
-        })?;
+    Run::new(words[0]).args(&words[1..]).run_on_stderr().map_err(|error| {
+        // The script itself would fill the screen and hide apt's own words above it.
+        let status = error.to_string().rsplit(": ").next().unwrap_or_default().to_owned();
+        anyhow::anyhow!("apt-get could not install {}: {status}", packages.join(" "))
+    })?;
     let still = missing(purpose);
     if let Some(need) = still.first() {
-        bail!(
-            "{} is still missing after installing {}",
-            need.what,
-            need.packages.join(" ")
-        );
+        bail!("{} is still missing after installing {}", need.what, need.packages.join(" "));
     }
     Ok(())
 }
 
 fn missing(purpose: Purpose) -> Vec<&'static Need> {
-    NEEDS
-        .iter()
-        .filter(|need| purpose.includes(need.purpose) && !(need.is_present)())
-        .collect()
+    NEEDS.iter().filter(|need| purpose.includes(need.purpose) && !(need.is_present)()).collect()
 }
 
 fn has_npm_or_its_package() -> bool {
@@ -193,12 +146,7 @@ fn is_root() -> bool {
 fn has_java_17() -> bool {
     // `java --version` (two dashes) prints to stdout, since Java 9: "openjdk 17.0.15 2025-04-15".
     let version = Run::new("java").arg("--version").output();
-    version.is_ok_and(|text| {
-        text.split_whitespace()
-            .nth(1)
-            .and_then(major)
-            .is_some_and(|major| major >= 17)
-    })
+    version.is_ok_and(|text| text.split_whitespace().nth(1).and_then(major).is_some_and(|major| major >= 17))
 }
 
 fn major(version: &str) -> Option<u32> {

@@ -15,9 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Run::new(workspace::cargo())
         .args(["build", "--release", "--locked", "--package", "rentroll"])
         .run_on_stderr()?;
-    let demo = Run::new(workspace::target().join("release/rentroll"))
-        .arg("demo")
-        .args(arguments);
+    let demo = Run::new(workspace::target().join("release/rentroll")).arg("demo").args(arguments);
     let line = demo.line();
     let mut command = demo.into_inner();
     let error = command.stdin(std::process::Stdio::inherit()).exec();

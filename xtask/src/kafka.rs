@@ -31,10 +31,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
         .arg("dependency:copy-dependencies")
         .arg(format!("-DoutputDirectory={}", filled.display()))
         // Maven writes a target folder beside the pom unless it is sent elsewhere.
-        .arg(format!(
-            "-Dproject.build.directory={}",
-            scratch.path().join("target").display()
-        ))
+        .arg(format!("-Dproject.build.directory={}", scratch.path().join("target").display()))
         .run_on_stderr()?;
     verify(&filled)?;
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
@@ -45,21 +42,14 @@ pub(crate) fn ensure() -> Result<PathBuf> {
 
 /// The jars are the pinned ones, all of them and no others.
 fn verify(folder: &Path) -> Result<()> {
-    let expected: BTreeSet<String> = JARS
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .map(str::to_owned)
-        .collect();
+    let expected: BTreeSet<String> =
+        JARS.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect();
     let mut present = BTreeSet::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         present.insert(entry?.file_name().to_string_lossy().into_owned());
     }
     if let Some(name) = expected.symmetric_difference(&present).next() {
-        let how = if present.contains(name) {
-            "is not one of the pinned jars"
-        } else {
-            "is missing"
-        };
+        let how = if present.contains(name) { "is not one of the pinned jars" } else { "is missing" };
         bail!("{} {how}", folder.join(name).display());
     }
     for line in JARS.lines() {

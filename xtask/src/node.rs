@@ -45,9 +45,7 @@ impl Node {
 
 /// Node.js and the modules of every folder, fetched where they are not there as the lock file says.
 pub(crate) fn ensure() -> Result<Node> {
-    FOLDERS
-        .iter()
-        .try_for_each(|folder| ensure_modules(&workspace::root().join(folder)))?;
+    FOLDERS.iter().try_for_each(|folder| ensure_modules(&workspace::root().join(folder)))?;
     match find("node") {
         Some(program) if is_new_enough(&program) => Ok(Node(program)),
         _ => Ok(Node(NODE.ensure()?)),
@@ -71,10 +69,7 @@ fn ensure_modules(folder: &Path) -> Result<()> {
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
-    say(format_args!(
-        "installing the Node modules of {}",
-        folder.display()
-    ));
+    say(format_args!("installing the Node modules of {}", folder.display()));
     // npm ci empties node_modules first, the stamp with it. It runs on the machine's own Node.js, older than what
     // the modules ask for, which matters only when they run: hence no engine-strict, and no warning about it.
     Run::new("npm")

@@ -29,12 +29,8 @@ pub(crate) enum Command {
 
 /// Reads the command line.
 pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
-    let Some((command, rest)) = arguments.split_first() else {
-        bail!("which command?")
-    };
-    let wants_help = rest
-        .iter()
-        .any(|argument| matches!(argument.as_str(), "-h" | "--help"));
+    let Some((command, rest)) = arguments.split_first() else { bail!("which command?") };
+    let wants_help = rest.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help"));
     match command.as_str() {
         "-h" | "--help" | "help" => Ok(Command::Help(USAGE.to_owned())),
         "install" if wants_help => Ok(Command::Help(USAGE.to_owned())),
@@ -81,10 +77,7 @@ fn values_of(flag: &str, arguments: &[String]) -> Result<Vec<String>> {
                 Some(value) => values.push(value.clone()),
                 None => bail!("{flag} needs a value"),
             }
-        } else if let Some(value) = argument
-            .strip_prefix(flag)
-            .and_then(|tail| tail.strip_prefix('='))
-        {
+        } else if let Some(value) = argument.strip_prefix(flag).and_then(|tail| tail.strip_prefix('=')) {
             values.push(value.to_owned());
         } else {
             bail!("unexpected argument `{argument}`");
@@ -140,9 +133,6 @@ mod tests {
     #[test]
     fn install_without_a_purpose_is_for_everything() {
         assert_eq!(parsed("install").unwrap(), Command::Install(Purpose::Test));
-        assert_eq!(
-            parsed("install --for demo").unwrap(),
-            Command::Install(Purpose::Demo)
-        );
+        assert_eq!(parsed("install --for demo").unwrap(), Command::Install(Purpose::Demo));
     }
 }

@@ -61,28 +61,21 @@ impl Pinned {
     }
 
     fn file(&self) -> Result<PathBuf> {
-        let name = Path::new(self.member)
-            .file_name()
-            .context("a pinned member names a file")?;
+        let name = Path::new(self.member).file_name().context("a pinned member names a file")?;
         Ok(cache::dir()?.join(self.folder).join(name))
     }
 
     fn fetch(&self, file: &Path) -> Result<()> {
         let scratch = Scratch::new(self.folder)?;
         let (download, size) = self.megabytes;
-        say(format_args!(
-            "fetching {} ({}, {download} MB, once)",
-            self.what, self.package
-        ));
+        say(format_args!("fetching {} ({}, {download} MB, once)", self.what, self.package));
         let packed = Run::new("npm")
-            .args(["pack", self.package, "--silent", "--pack-destination"])
+            .args(["pack", self.package, "--loglevel=error", "--pack-destination"])
             .arg(scratch.path())
             .dir(scratch.path())
             .output()
             .with_context(|| format!("npm could not fetch {}", self.what))?;
-        let Some(name) = packed.lines().last() else {
-            bail!("npm pack named no file")
-        };
+        let Some(name) = packed.lines().last() else { bail!("npm pack named no file") };
         let archive = scratch.path().join(name.trim());
         cache::verify(&archive, self.package_sha512)?;
         say(format_args!("unpacking it ({size} MB)"));

