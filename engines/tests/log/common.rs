@@ -31,10 +31,7 @@ pub(crate) enum Side {
 /// What stands behind a log.
 enum Ground {
     Embedded(TempDir),
-    Kafka {
-        config: KafkaConfig,
-        broker: Option<Broker>,
-    },
+    Kafka { config: KafkaConfig, broker: Option<Broker> },
 }
 
 /// A log under test.
@@ -74,24 +71,14 @@ impl World {
     /// A log on that broker, under a prefix of its own, with those client settings.
     pub(crate) fn kafka(address: &str, broker: Option<Broker>, client: &[(&str, &str)]) -> World {
         let config = kafka_config(address, client);
-        let settings = TopicSettings {
-            partitions: PARTITIONS,
-            replication: 1,
-            retention: Duration::from_secs(3600),
-        };
-        Runtime::new()
-            .unwrap()
-            .block_on(create_topics(&config, &settings))
-            .unwrap();
+        let settings =
+            TopicSettings { partitions: PARTITIONS, replication: 1, retention: Duration::from_secs(3600) };
+        Runtime::new().unwrap().block_on(create_topics(&config, &settings)).unwrap();
         World::on(Ground::Kafka { config, broker })
     }
 
     fn on(ground: Ground) -> World {
-        let mut world = World {
-            runtime: Runtime::new().unwrap(),
-            log: None,
-            ground,
-        };
+        let mut world = World { runtime: Runtime::new().unwrap(), log: None, ground };
         world.open();
         world
     }
@@ -99,10 +86,7 @@ impl World {
     fn open(&mut self) {
         self.log = Some(match &self.ground {
             Ground::Embedded(folder) => {
-                let config = EmbeddedConfig {
-                    partitions: PARTITIONS,
-                    ..EmbeddedConfig::new(folder.path())
-                };
+                let config = EmbeddedConfig { partitions: PARTITIONS, ..EmbeddedConfig::new(folder.path()) };
                 Arc::new(EmbeddedLog::open(config).unwrap())
             }
             Ground::Kafka { config, .. } => Arc::new(KafkaLog::open(config.clone()).unwrap()),
@@ -130,9 +114,7 @@ impl World {
 
     pub(crate) fn broker(&mut self) -> &mut Broker {
         match &mut self.ground {
-            Ground::Kafka {
-                broker: Some(broker), ..
-            } => broker,
+            Ground::Kafka { broker: Some(broker), .. } => broker,
             _ => panic!("this test has no broker of its own"),
         }
     }
@@ -162,15 +144,8 @@ impl World {
     pub(crate) fn join(&self, group: &str, topics: &[Topic]) -> Joined {
         let mut subscription = self.log().subscribe(group, topics).unwrap();
         let mut readers = Vec::new();
-        gain(
-            &mut subscription,
-            &mut readers,
-            PARTITIONS as usize * topics.len(),
-        );
-        Joined {
-            _subscription: subscription,
-            readers,
-        }
+        gain(&mut subscription, &mut readers, PARTITIONS as usize * topics.len());
+        Joined { subscription: subscription, readers }
     }
 
     /// Every record of `topic`, by partition, read by a group that nobody else uses.
@@ -188,16 +163,13 @@ pub(crate) fn kafka_config(address: &str, client: &[(&str, &str)]) -> KafkaConfi
         brokers: address.to_owned(),
         prefix: format!("t{}.", PREFIX.fetch_add(1, Ordering::Relaxed)),
         partitions: PARTITIONS,
-        client: client
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect(),
+        client: client.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     }
 }
 
 /// A member with its readers, each at the position that the group committed.
 pub(crate) struct Joined {
-    pub(crate) _subscription: Box<dyn Subscription>,
+    pub(crate) subscription: Box<dyn Subscription>,
     pub(crate) readers: Vec<Box<dyn PartitionReader>>,
 }
 
@@ -219,11 +191,7 @@ impl Joined {
             }
             found += came;
             assert!(found <= expected, "read {found} records, expected {expected}");
-            silent_rounds = if came == 0 && found == expected {
-                silent_rounds + 1
-            } else {
-                0
-            };
+            silent_rounds = if came == 0 && found == expected { silent_rounds + 1 } else { 0 };
         }
         all
     }
@@ -246,11 +214,7 @@ pub(crate) fn gain(
 ) {
     let deadline = Instant::now() + PATIENCE;
     while readers.len() < wanted {
-        assert!(
-            Instant::now() < deadline,
-            "gained {} partitions of {wanted}",
-            readers.len()
-        );
+        assert!(Instant::now() < deadline, "gained {} partitions of {wanted}", readers.len());
         for mut reader in subscription.gained(Duration::from_millis(200)).unwrap() {
             let position = reader.committed().unwrap();
             reader.seek(position).unwrap();
@@ -264,10 +228,7 @@ pub(crate) fn gain(
 pub(crate) fn record(number: u64) -> Record {
     Record {
         key: Identity::of("acme", "test", &number.to_string()),
-        headers: vec![
-            (headers::TENANT.into(), "acme".into()),
-            (headers::TYPE.into(), "http.request".into()),
-        ],
+        headers: vec![(headers::TENANT.into(), "acme".into()), (headers::TYPE.into(), "http.request".into())],
         value: Bytes::from(format!(r#"{{"number":{number}}}"#)),
         arrived_at_ms: 1_700_000_000_000 + number as i64,
     }
@@ -275,20 +236,14 @@ pub(crate) fn record(number: u64) -> Record {
 
 /// A record in that partition.
 pub(crate) fn record_in(partition: u32, number: u64) -> Record {
-    (number * 1_000..)
-        .map(record)
-        .find(|record| record.key.partition(PARTITIONS) == partition)
-        .unwrap()
+    (number * 1_000..).map(record).find(|record| record.key.partition(PARTITIONS) == partition).unwrap()
 }
 
 /// What a read-back must show: the records of each partition in the order of their append.
 pub(crate) fn by_partition(records: impl IntoIterator<Item = Record>) -> BTreeMap<u32, Vec<Record>> {
     let mut expected: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
     for record in records {
-        expected
-            .entry(record.key.partition(PARTITIONS))
-            .or_default()
-            .push(record);
+        expected.entry(record.key.partition(PARTITIONS)).or_default().push(record);
     }
     expected
 }
@@ -298,10 +253,7 @@ pub(crate) fn records(read: &BTreeMap<u32, Vec<Positioned>>) -> BTreeMap<u32, Ve
     read.iter()
         .filter(|(_, positioned)| !positioned.is_empty())
         .map(|(partition, positioned)| {
-            (
-                *partition,
-                positioned.iter().map(|one| one.record.clone()).collect(),
-            )
+            (*partition, positioned.iter().map(|one| one.record.clone()).collect())
         })
         .collect()
 }

@@ -43,11 +43,7 @@ fn records_come_back_whole_in_order_and_in_their_partition(side: Side) {
     }
     let read = world.all(Topic::Usage, 500);
     assert_eq!(records(&read), by_partition((0..500).map(record)));
-    assert_eq!(
-        read.len(),
-        PARTITIONS as usize,
-        "500 identities spread over all partitions"
-    );
+    assert_eq!(read.len(), PARTITIONS as usize, "500 identities spread over all partitions");
     for positioned in read.values() {
         assert!(positioned.is_sorted_by(|a, b| a.position < b.position));
     }
@@ -63,11 +59,7 @@ fn what_was_acked_survives_a_crash(side: Side) {
     let after = world.all(Topic::Usage, 600);
     assert_eq!(records(&after), by_partition((0..600).map(record)));
     for (partition, positioned) in before {
-        assert_eq!(
-            after[&partition][..positioned.len()],
-            positioned,
-            "positions did not change"
-        );
+        assert_eq!(after[&partition][..positioned.len()], positioned, "positions did not change");
     }
 }
 
@@ -104,10 +96,7 @@ fn a_group_resumes_where_it_committed(side: Side) {
         reader.commit(done[done.len() / 2].position).unwrap();
     }
     drop(first);
-    let left = all
-        .values()
-        .map(|positioned| positioned.len() - positioned.len() / 2)
-        .sum();
+    let left = all.values().map(|positioned| positioned.len() - positioned.len() / 2).sum();
     let mut second = world.join("group", &[Topic::Usage]);
     for (partition, read) in second.read_all(left) {
         let done = &all[&partition];
@@ -131,26 +120,16 @@ fn groups_do_not_see_each_other(side: Side) {
 fn odd_records_come_back_as_they_were(side: Side) {
     let world = World::new(side);
     let odd = |number: u64, headers: &[(&str, &str)], value: Vec<u8>| Record {
-        headers: headers
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect(),
+        headers: headers.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         value: Bytes::from(value),
         ..record(number)
     };
     let odd = [
         odd(1, &[], Vec::new()),
         odd(2, &[("tenant", "")], (0..=255).collect()),
-        odd(
-            3,
-            &[("tenant", "Übermieter ☃ 家賃"), ("größe", "1\n2\0")],
-            b"\r\n\r\n".to_vec(),
-        ),
+        odd(3, &[("tenant", "Übermieter ☃ 家賃"), ("größe", "1\n2\0")], b"\r\n\r\n".to_vec()),
         odd(4, &[("tenant", "a"), ("tenant", "b")], vec![0; 200_000]),
-        Record {
-            key: Identity([0xff; 16]),
-            ..odd(5, &[("x", "y")], vec![0xff; 3])
-        },
+        Record { key: Identity([0xff; 16]), ..odd(5, &[("x", "y")], vec![0xff; 3]) },
     ];
     world.try_append(Topic::Rejects, odd.to_vec()).unwrap();
     assert_eq!(records(&world.all(Topic::Rejects, odd.len())), by_partition(odd));
@@ -159,35 +138,18 @@ fn odd_records_come_back_as_they_were(side: Side) {
 fn an_append_of_nothing_is_done_at_once(side: Side) {
     let world = World::new(side);
     world.try_append(Topic::Usage, Vec::new()).unwrap();
-    assert!(
-        world
-            .log()
-            .lag("group", Topic::Usage)
-            .unwrap()
-            .iter()
-            .all(|lag| lag.end == 0)
-    );
+    assert!(world.log().lag("group", Topic::Usage).unwrap().iter().all(|lag| lag.end == 0));
 }
 
 fn a_record_that_is_too_large_is_refused(side: Side) {
     let world = World::new(side);
-    let large = Record {
-        value: Bytes::from(vec![7; 64 << 20]),
-        ..record(1)
-    };
-    let error = world
-        .try_append(Topic::Usage, vec![record(0), large])
-        .unwrap_err();
-    let LogError::TooLarge { bytes, limit } = error else {
-        panic!("{error}")
-    };
+    let large = Record { value: Bytes::from(vec![7; 64 << 20]), ..record(1) };
+    let error = world.try_append(Topic::Usage, vec![record(0), large]).unwrap_err();
+    let LogError::TooLarge { bytes, limit } = error else { panic!("{error}") };
     assert!(bytes >= 64 << 20 && limit < bytes);
     // Nothing of that append is kept, and the log goes on.
     world.append(Topic::Usage, 10..20);
-    assert_eq!(
-        records(&world.all(Topic::Usage, 10)),
-        by_partition((10..20).map(record))
-    );
+    assert_eq!(records(&world.all(Topic::Usage, 10)), by_partition((10..20).map(record)));
 }
 
 fn lag_tells_how_far_a_group_is(side: Side) {
@@ -202,23 +164,13 @@ fn lag_tells_how_far_a_group_is(side: Side) {
     let mut joined = world.join("group", &[Topic::Usage]);
     let all = joined.read_all(200);
     for lag in lag() {
-        assert_eq!(
-            (lag.committed, lag.end),
-            (0, all[&lag.partition].last().unwrap().position + 1)
-        );
+        assert_eq!((lag.committed, lag.end), (0, all[&lag.partition].last().unwrap().position + 1));
     }
     let done = all[&2][9].position;
     joined.reader(Topic::Usage, 2).commit(done).unwrap();
     assert_eq!(lag()[2].committed, done);
     assert_eq!(lag()[3].committed, 0);
-    assert!(
-        world
-            .log()
-            .lag("other", Topic::Usage)
-            .unwrap()
-            .iter()
-            .all(|lag| lag.committed == 0)
-    );
+    assert!(world.log().lag("other", Topic::Usage).unwrap().iter().all(|lag| lag.committed == 0));
 }
 
 fn a_waiting_reader_wakes_when_records_come(side: Side) {
@@ -227,18 +179,12 @@ fn a_waiting_reader_wakes_when_records_come(side: Side) {
     let reader = joined.reader(Topic::Usage, 2);
     let began = Instant::now();
     assert_eq!(reader.read(10, Duration::from_millis(400)).unwrap(), []);
-    assert!(
-        began.elapsed() >= Duration::from_millis(390),
-        "it waited {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_millis(390), "it waited {:?}", began.elapsed());
     let log = world.shared_log();
     let runtime = world.runtime().handle().clone();
     let appender = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(500));
-        runtime
-            .block_on(log.append(Topic::Usage, vec![record_in(2, 1)]))
-            .unwrap();
+        runtime.block_on(log.append(Topic::Usage, vec![record_in(2, 1)])).unwrap();
         Instant::now()
     });
     let read = reader.read(10, PATIENCE).unwrap();
@@ -253,19 +199,10 @@ fn lanes_are_apart(side: Side) {
     world.append(Topic::Usage, 0..40);
     world.append(Topic::Overflow, 40..100);
     let mut joined = world.join("group", &[Topic::Usage, Topic::Overflow]);
-    let mut held: Vec<_> = joined
-        .readers
-        .iter()
-        .map(|reader| (reader.topic(), reader.partition()))
-        .collect();
+    let mut held: Vec<_> = joined.readers.iter().map(|reader| (reader.topic(), reader.partition())).collect();
     held.sort_unstable();
     let lane = |topic| (0..PARTITIONS).map(move |partition| (topic, partition));
-    assert_eq!(
-        held,
-        lane(Topic::Usage)
-            .chain(lane(Topic::Overflow))
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(held, lane(Topic::Usage).chain(lane(Topic::Overflow)).collect::<Vec<_>>());
     joined.readers.retain(|reader| reader.topic() == Topic::Overflow);
     assert_eq!(records(&joined.read_all(60)), by_partition((40..100).map(record)));
 }
@@ -278,9 +215,7 @@ fn appends_from_many_tasks_are_all_kept(side: Side) {
             world.runtime().spawn(async move {
                 for append in 0..4 {
                     let start = task * 100 + append * 25;
-                    log.append(Topic::Usage, (start..start + 25).map(record).collect())
-                        .await
-                        .unwrap();
+                    log.append(Topic::Usage, (start..start + 25).map(record).collect()).await.unwrap();
                 }
             })
         })
@@ -288,19 +223,14 @@ fn appends_from_many_tasks_are_all_kept(side: Side) {
     for task in tasks {
         world.runtime().block_on(task).unwrap();
     }
-    let mut read: Vec<Record> = records(&world.all(Topic::Usage, 5000))
-        .into_values()
-        .flatten()
-        .collect();
+    let mut read: Vec<Record> = records(&world.all(Topic::Usage, 5000)).into_values().flatten().collect();
     read.sort_by_key(|record| record.arrived_at_ms);
     assert_eq!(read, (0..5000).map(record).collect::<Vec<_>>());
 }
 
 fn a_read_gives_no_more_than_asked_for(side: Side) {
     let world = World::new(side);
-    world
-        .try_append(Topic::Usage, (0..50).map(|number| record_in(0, number)).collect())
-        .unwrap();
+    world.try_append(Topic::Usage, (0..50).map(|number| record_in(0, number)).collect()).unwrap();
     let mut joined = world.join("group", &[Topic::Usage]);
     let reader = joined.reader(Topic::Usage, 0);
     let mut read = Vec::new();

@@ -19,19 +19,14 @@ pub fn data_dir() -> PathBuf {
 }
 
 pub fn config(database: &str) -> StoreConfig {
-    StoreConfig {
-        database: format!("test_{database}"),
-        ..StoreConfig::embedded(data_dir())
-    }
+    StoreConfig { database: format!("test_{database}"), ..StoreConfig::embedded(data_dir()) }
 }
 
 /// The shared engine, with an empty database of that name.
 pub async fn store(database: &str) -> Store {
     // Keeps the engine open between tests.
     static FIRST: tokio::sync::OnceCell<Store> = tokio::sync::OnceCell::const_new();
-    FIRST
-        .get_or_init(|| async { Store::open(&config("first")).await.unwrap() })
-        .await;
+    FIRST.get_or_init(|| async { Store::open(&config("first")).await.unwrap() }).await;
     let store = Store::open(&config(database)).await.unwrap();
     assert!(store.is_embedded_here());
     store.migrate(&[]).await.unwrap();

@@ -22,63 +22,33 @@ async fn the_crate_inserts_and_selects() {
         .unwrap();
     let mut insert = client.insert::<Row>("t").await.unwrap();
     for n in 0..200_000 {
-        insert
-            .write(&Row {
-                n,
-                text: format!("row {n}"),
-            })
-            .await
-            .unwrap();
+        insert.write(&Row { n, text: format!("row {n}") }).await.unwrap();
     }
     insert.end().await.unwrap();
     // Several chunks, each of which the engine begins with the names and types again.
-    let rows: Vec<Row> = client
-        .query("SELECT ?fields FROM t ORDER BY n")
-        .fetch_all()
-        .await
-        .unwrap();
+    let rows: Vec<Row> = client.query("SELECT ?fields FROM t ORDER BY n").fetch_all().await.unwrap();
     assert_eq!(rows.len(), 200_000);
     assert!(
         rows.iter()
             .enumerate()
             .all(|(index, row)| row.n == index as u64 && row.text == format!("row {index}"))
     );
-    let none: Vec<Row> = client
-        .query("SELECT ?fields FROM t WHERE n > 200000")
-        .fetch_all()
-        .await
-        .unwrap();
+    let none: Vec<Row> = client.query("SELECT ?fields FROM t WHERE n > 200000").fetch_all().await.unwrap();
     assert!(none.is_empty());
 }
 
 #[tokio::test]
 async fn parameters_are_bound() {
     let store = store("parameters").await;
-    for text in [
-        "plain",
-        "it's",
-        "back\\slash",
-        "tab\tline\nend",
-        "'); DROP TABLE t; --",
-        "ünïcode \u{1F600}",
-        "",
-    ] {
-        let found: String = store
-            .client()
-            .query("SELECT {text:String}")
-            .param("text", text)
-            .fetch_one()
-            .await
-            .unwrap();
+    for text in
+        ["plain", "it's", "back\\slash", "tab\tline\nend", "'); DROP TABLE t; --", "ünïcode \u{1F600}", ""]
+    {
+        let found: String =
+            store.client().query("SELECT {text:String}").param("text", text).fetch_one().await.unwrap();
         assert_eq!(found, text);
     }
     // They do not reach the next request.
-    let error = store
-        .client()
-        .query("SELECT {text:String}")
-        .fetch_one::<String>()
-        .await
-        .unwrap_err();
+    let error = store.client().query("SELECT {text:String}").fetch_one::<String>().await.unwrap_err();
     assert!(error.to_string().contains("456"), "{error}");
 }
 
@@ -98,16 +68,8 @@ fn usage(bucket: u32, events: i64, total_nanos: i128) -> Vec<u8> {
     row
 }
 
-const USAGE: &[&str] = &[
-    "meter",
-    "tenant",
-    "bucket",
-    "dimensions",
-    "events",
-    "total",
-    "least_value",
-    "greatest_value",
-];
+const USAGE: &[&str] =
+    &["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
 
 #[tokio::test]
 async fn a_block_with_a_token_is_stored_once() {
@@ -116,10 +78,7 @@ async fn a_block_with_a_token_is_stored_once() {
     let rows: Vec<u8> = (0..1000).flat_map(|n| usage(n * 60, 1, 1_500_000_000)).collect();
     for table in ["usage_minute", "usage_hour", "usage_day"] {
         for token in [Some("a"), Some("a"), Some("b"), None, None] {
-            store
-                .insert(table, USAGE, "RowBinary", rows.clone().into(), token)
-                .await
-                .unwrap();
+            store.insert(table, USAGE, "RowBinary", rows.clone().into(), token).await.unwrap();
         }
         let (events, total): (i64, String) = store
             .client()

@@ -21,10 +21,7 @@ const FIXED: [(&str, &str); 15] = [
     ("bootstrap.servers", "it is the key `brokers`"),
     ("metadata.broker.list", "it is the key `brokers`"),
     ("group.id", "groups are named by the part that reads"),
-    (
-        "group.protocol",
-        "both lanes' partition n must be on one member, which the `range` assignor does",
-    ),
+    ("group.protocol", "both lanes' partition n must be on one member, which the `range` assignor does"),
     (
         "group.remote.assignor",
         "both lanes' partition n must be on one member, which the `range` assignor does",
@@ -33,35 +30,14 @@ const FIXED: [(&str, &str); 15] = [
         "partition.assignment.strategy",
         "both lanes' partition n must be on one member, which the `range` assignor does",
     ),
-    (
-        "enable.auto.commit",
-        "a position is committed only after its rows are stored",
-    ),
-    (
-        "enable.auto.offset.store",
-        "a position is committed only after its rows are stored",
-    ),
-    (
-        "auto.offset.reset",
-        "a new group must begin at the first record kept",
-    ),
-    (
-        "isolation.level",
-        "records of an aborted transaction must not be read",
-    ),
-    (
-        "acks",
-        "an append is acknowledged when all in-sync replicas have it",
-    ),
-    (
-        "request.required.acks",
-        "an append is acknowledged when all in-sync replicas have it",
-    ),
+    ("enable.auto.commit", "a position is committed only after its rows are stored"),
+    ("enable.auto.offset.store", "a position is committed only after its rows are stored"),
+    ("auto.offset.reset", "a new group must begin at the first record kept"),
+    ("isolation.level", "records of an aborted transaction must not be read"),
+    ("acks", "an append is acknowledged when all in-sync replicas have it"),
+    ("request.required.acks", "an append is acknowledged when all in-sync replicas have it"),
     ("enable.idempotence", "a retry must not double or reorder records"),
-    (
-        "allow.auto.create.topics",
-        "topics are made with stated partitions by `rentroll topics create`",
-    ),
+    ("allow.auto.create.topics", "topics are made with stated partitions by `rentroll topics create`"),
     ("partitioner", "a record's partition follows its identity"),
 ];
 
@@ -128,7 +104,10 @@ impl ClientContext for Voice {
     fn error(&self, error: KafkaError, reason: &str) {
         // The client goes on trying; whoever waits for it is told by the call that fails.
         tracing::warn!(target: "kafka", %error, "{reason}");
-        *lock(&self.0) = Some(reason.to_owned());
+        // "All brokers are down" follows the error that says why.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *lock(&self.0) = Some(reason.to_owned());
+        }
     }
 }
 
@@ -137,14 +116,10 @@ impl ConsumerContext for Voice {}
 /// A client that could not be made: nearly always a setting that librdkafka does not know or accept.
 pub(super) fn not_made(what: &str, error: KafkaError) -> LogError {
     match error {
-        KafkaError::ClientConfig(_, reason, key, _) => LogError::Setting {
-            key: format!("client.{key}"),
-            reason,
-        },
-        source => LogError::Kafka {
-            what: what.to_owned(),
-            source,
-        },
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            LogError::Setting { key: format!("client.{key}"), reason }
+        }
+        source => LogError::Kafka { what: what.to_owned(), source },
     }
 }
 
@@ -152,9 +127,7 @@ pub(super) fn not_made(what: &str, error: KafkaError) -> LogError {
 pub(super) fn failed(config: &KafkaConfig, what: &str, error: KafkaError, voice: Option<String>) -> LogError {
     match error.rdkafka_error_code() {
         Some(code) if is_passing(code) => {
-            let because = voice
-                .map(|reason| format!("; last error: {reason}"))
-                .unwrap_or_default();
+            let because = voice.map(|reason| format!("; last error: {reason}")).unwrap_or_default();
             LogError::Unavailable(format!("{what} at kafka {}: {error}{because}", config.brokers))
         }
         Some(
@@ -165,10 +138,7 @@ pub(super) fn failed(config: &KafkaConfig, what: &str, error: KafkaError, voice:
             "{what}: kafka at {} does not have the topics or partitions that it had; check `rentroll topics create`",
             config.brokers
         )),
-        _ => LogError::Kafka {
-            what: format!("{what} at kafka {}", config.brokers),
-            source: error,
-        },
+        _ => LogError::Kafka { what: format!("{what} at kafka {}", config.brokers), source: error },
     }
 }
 
@@ -231,12 +201,7 @@ mod tests {
             ("consumer.linger.ms", None, Some("7")),
         ] {
             let config = with(key, "7");
-            let of = |side| {
-                settings(&config, side, &[])
-                    .unwrap()
-                    .get("linger.ms")
-                    .map(str::to_owned)
-            };
+            let of = |side| settings(&config, side, &[]).unwrap().get("linger.ms").map(str::to_owned);
             assert_eq!(of(Side::Producer).as_deref(), producer, "{key}");
             assert_eq!(of(Side::Consumer).as_deref(), consumer, "{key}");
         }
@@ -244,20 +209,9 @@ mod tests {
 
     #[test]
     fn what_the_promises_rest_on_cannot_be_changed() {
-        for key in [
-            "acks",
-            "producer.acks",
-            "consumer.isolation.level",
-            "group.id",
-            "bootstrap.servers",
-        ] {
-            let error = settings(&with(key, "1"), Side::Producer, &[])
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains(key) && error.contains("cannot be changed"),
-                "{error}"
-            );
+        for key in ["acks", "producer.acks", "consumer.isolation.level", "group.id", "bootstrap.servers"] {
+            let error = settings(&with(key, "1"), Side::Producer, &[]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("cannot be changed"), "{error}");
         }
     }
 }

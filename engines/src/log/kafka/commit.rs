@@ -30,10 +30,7 @@ impl<'consumer> Commit<'consumer> {
         let client = consumer.client().native_ptr();
         // SAFETY: the client lives as long as `consumer`, which is borrowed for as long as the queue lives.
         let queue = unsafe { rd_kafka_queue_new(client) };
-        let commit = Commit {
-            queue,
-            _consumer: consumer,
-        };
+        let commit = Commit { queue, _consumer: consumer };
         // SAFETY: all three pointers are valid; the library copies the list and keeps the queue alive until
         // it has answered. Without a callback the answer is an event on that queue.
         let error =
@@ -74,9 +71,5 @@ impl Drop for Commit<'_> {
 }
 
 fn result(error: RDKafkaRespErr) -> KafkaResult<()> {
-    if error.is_error() {
-        Err(KafkaError::ConsumerCommit(error.into()))
-    } else {
-        Ok(())
-    }
+    if error.is_error() { Err(KafkaError::ConsumerCommit(error.into())) } else { Ok(()) }
 }

@@ -84,10 +84,7 @@ struct State {
 
 impl Slot {
     pub(super) fn revoked(&self) -> LogError {
-        LogError::Revoked {
-            topic: self.topic,
-            partition: self.partition,
-        }
+        LogError::Revoked { topic: self.topic, partition: self.partition }
     }
 
     /// To be called before the queue is looked at: what comes after it wakes [`Slot::wait`].
@@ -172,13 +169,9 @@ impl Member {
     }
 
     fn lose(&self, lost: impl Fn(&Key) -> bool) {
-        lock(&self.news)
-            .gained
-            .retain(|slot| !lost(&(slot.topic, slot.partition)));
-        let slots: Vec<Arc<Slot>> = lock(&self.held)
-            .extract_if(|key, _| lost(key))
-            .map(|(_, slot)| slot)
-            .collect();
+        lock(&self.news).gained.retain(|slot| !lost(&(slot.topic, slot.partition)));
+        let slots: Vec<Arc<Slot>> =
+            lock(&self.held).extract_if(|key, _| lost(key)).map(|(_, slot)| slot).collect();
         for slot in slots {
             slot.revoke();
         }
@@ -255,9 +248,7 @@ impl ConsumerContext for Member {
         // Handed out only now: a reader may seek, which needs the assignment to be in force.
         if let Rebalance::Assign(partitions) = rebalance {
             let gained = partitions.elements();
-            let gained = gained
-                .iter()
-                .filter_map(|element| self.slot(element.topic(), element.partition()));
+            let gained = gained.iter().filter_map(|element| self.slot(element.topic(), element.partition()));
             lock(&self.news).gained.extend(gained);
             self.told.notify_all();
         }
@@ -289,17 +280,12 @@ impl KafkaSubscription {
             news: Mutex::default(),
             told: Condvar::new(),
         };
-        let consumer: Arc<Consumer> = Arc::new(
-            client
-                .create_with_context(member)
-                .map_err(|error| not_made(&what, error))?,
-        );
+        let consumer: Arc<Consumer> =
+            Arc::new(client.create_with_context(member).map_err(|error| not_made(&what, error))?);
         // The cell is new, so setting it cannot fail.
         let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        consumer
-            .subscribe(&names)
-            .map_err(|error| failed(config, &what, error, None))?;
+        consumer.subscribe(&names).map_err(|error| failed(config, &what, error, None))?;
         let leaving = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
             .name("kafka-member".into())
@@ -311,11 +297,7 @@ impl KafkaSubscription {
                 what: "start a thread for the kafka consumer".into(),
                 source,
             })?;
-        Ok(KafkaSubscription {
-            consumer,
-            leaving,
-            thread: Some(thread),
-        })
+        Ok(KafkaSubscription { consumer, leaving, thread: Some(thread) })
     }
 }
 
@@ -336,11 +318,7 @@ impl Subscription for KafkaSubscription {
         Ok(gained
             .into_iter()
             .map(|slot| {
-                Box::new(KafkaReader::new(
-                    slot,
-                    Arc::clone(&self.consumer),
-                    member.config.clone(),
-                )) as _
+                Box::new(KafkaReader::new(slot, Arc::clone(&self.consumer), member.config.clone())) as _
             })
             .collect())
     }

@@ -65,10 +65,7 @@ impl KafkaConfig {
         let consumer = client
             .create_with_context(Voice::default())
             .map_err(|error| not_made("make a kafka client", error))?;
-        Ok(Observer {
-            config: self.clone(),
-            consumer,
-        })
+        Ok(Observer { config: self.clone(), consumer })
     }
 }
 
@@ -103,11 +100,7 @@ impl KafkaLog {
         let producer = Producer::new(&config)?;
         let found = config.observer(None)?.partitions()?;
         topics_hold(&config, &found)?;
-        Ok(KafkaLog {
-            config,
-            producer,
-            observers: Mutex::default(),
-        })
+        Ok(KafkaLog { config, producer, observers: Mutex::default() })
     }
 
     fn observer(&self, group: &str) -> Result<Arc<Observer>> {
@@ -128,43 +121,29 @@ impl EventLog for KafkaLog {
 
     fn append(&self, topic: Topic, records: Vec<Record>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.producer
-                .append(&self.config.topic(topic), self.config.partitions, records)
-                .await
+            self.producer.append(&self.config.topic(topic), self.config.partitions, records).await
         })
     }
 
     fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Subscription>> {
-        let names = topics
-            .iter()
-            .map(|topic| (self.config.topic(*topic), *topic))
-            .collect();
+        let names = topics.iter().map(|topic| (self.config.topic(*topic), *topic)).collect();
         Ok(Box::new(KafkaSubscription::join(&self.config, group, names)?))
     }
 
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>> {
-        self.observer(group)?
-            .lag(&self.config.topic(topic), self.config.partitions)
+        self.observer(group)?.lag(&self.config.topic(topic), self.config.partitions)
     }
 }
 
 /// Refuses what could not work, before a client is made of it.
 fn check(config: &KafkaConfig) -> Result<()> {
-    let wrong = |key: &str, reason: &str| {
-        Err(LogError::Setting {
-            key: key.into(),
-            reason: reason.into(),
-        })
-    };
+    let wrong = |key: &str, reason: &str| Err(LogError::Setting { key: key.into(), reason: reason.into() });
     if config.brokers.trim().is_empty() {
         return wrong("brokers", "names no broker");
     }
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     if !config.prefix.chars().all(allowed) || config.prefix.len() > 200 {
-        return wrong(
-            "prefix",
-            "a topic's name has letters, digits, `.`, `_`, `-`, and at most 249 of them",
-        );
+        return wrong("prefix", "a topic's name has letters, digits, `.`, `_`, `-`, and at most 249 of them");
     }
     if config.partitions == 0 || config.partitions > u32::from(u16::MAX) {
         return wrong("partitions", "must be from 1 to 65535");
@@ -194,11 +173,7 @@ fn topics_hold(config: &KafkaConfig, found: &BTreeMap<Topic, u32>) -> Result<()>
     } else {
         "set the number of partitions that the topics have; changing theirs is a planned operation"
     };
-    Err(LogError::Topics(format!(
-        "kafka at {}: {}; {remedy}",
-        config.brokers,
-        faults.join(", ")
-    )))
+    Err(LogError::Topics(format!("kafka at {}: {}; {remedy}", config.brokers, faults.join(", "))))
 }
 
 /// A client that nobody polls has a handful of lines to tell.
@@ -226,11 +201,7 @@ impl Observer {
 
     /// The partitions of those of our topics that exist. Blocking.
     fn partitions(&self) -> Result<BTreeMap<Topic, u32>> {
-        Ok(self
-            .replicas()?
-            .into_iter()
-            .map(|(topic, replicas)| (topic, replicas.len() as u32))
-            .collect())
+        Ok(self.replicas()?.into_iter().map(|(topic, replicas)| (topic, replicas.len() as u32)).collect())
     }
 
     /// For each of our topics that exist: the number of replicas of each partition. Blocking.
@@ -246,11 +217,7 @@ impl Observer {
             for answer in metadata.topics().iter().filter(|answer| answer.name() == name) {
                 match answer.error().map(RDKafkaErrorCode::from) {
                     None if !answer.partitions().is_empty() => {
-                        let replicas = answer
-                            .partitions()
-                            .iter()
-                            .map(|one| one.replicas().len())
-                            .collect();
+                        let replicas = answer.partitions().iter().map(|one| one.replicas().len()).collect();
                         found.insert(topic, replicas);
                     }
                     None | Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
@@ -294,11 +261,7 @@ impl Observer {
                 let first = position(&firsts, partition)?.unwrap_or(0);
                 let end = position(&ends, partition)?.unwrap_or(first);
                 let committed = position(&committed, partition)?.unwrap_or(first);
-                Ok(Lag {
-                    partition,
-                    committed,
-                    end,
-                })
+                Ok(Lag { partition, committed, end })
             })
             .collect()
     }
@@ -309,12 +272,7 @@ mod tests {
     use super::*;
 
     fn config() -> KafkaConfig {
-        KafkaConfig {
-            brokers: "b:9092".into(),
-            prefix: "t.".into(),
-            partitions: 4,
-            ..KafkaConfig::default()
-        }
+        KafkaConfig { brokers: "b:9092".into(), prefix: "t.".into(), partitions: 4, ..KafkaConfig::default() }
     }
 
     #[test]
@@ -333,27 +291,9 @@ mod tests {
     #[test]
     fn unusable_settings_are_named() {
         for (change, key) in [
-            (
-                KafkaConfig {
-                    brokers: " ".into(),
-                    ..config()
-                },
-                "brokers",
-            ),
-            (
-                KafkaConfig {
-                    prefix: "a/b".into(),
-                    ..config()
-                },
-                "prefix",
-            ),
-            (
-                KafkaConfig {
-                    partitions: 0,
-                    ..config()
-                },
-                "partitions",
-            ),
+            (KafkaConfig { brokers: " ".into(), ..config() }, "brokers"),
+            (KafkaConfig { prefix: "a/b".into(), ..config() }, "prefix"),
+            (KafkaConfig { partitions: 0, ..config() }, "partitions"),
         ] {
             assert!(matches!(check(&change), Err(LogError::Setting { key: named, .. }) if named == key));
         }

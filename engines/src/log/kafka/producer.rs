@@ -61,10 +61,8 @@ impl Producer {
         let voice = Voice::default();
         let client = make(config, &voice)?;
         let limit = settings(config, Side::Producer, &DEFAULTS)?;
-        let record_bytes_max = limit
-            .get("message.max.bytes")
-            .and_then(|bytes| bytes.parse().ok())
-            .unwrap_or(RECORD_BYTES_MAX);
+        let record_bytes_max =
+            limit.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(RECORD_BYTES_MAX);
         Ok(Producer {
             config: config.clone(),
             client: RwLock::new(Arc::new(client)),
@@ -81,10 +79,7 @@ impl Producer {
         for record in &records {
             let bytes = size(record);
             if bytes > self.record_bytes_max {
-                return Err(LogError::TooLarge {
-                    bytes,
-                    limit: self.record_bytes_max,
-                });
+                return Err(LogError::TooLarge { bytes, limit: self.record_bytes_max });
             }
         }
         let client = Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner));
@@ -103,12 +98,7 @@ impl Producer {
         if let Some((code, reason)) = client.client().fatal_error() {
             self.replace(client, &format!("{code}: {reason}"));
         }
-        failed(
-            &self.config,
-            &format!("append to {topic}"),
-            error,
-            self.voice.take(),
-        )
+        failed(&self.config, &format!("append to {topic}"), error, self.voice.take())
     }
 
     /// A producer with a fatal error refuses all that follows; the next append gets a new one.
@@ -143,15 +133,12 @@ async fn queue(
 ) -> std::result::Result<(), KafkaError> {
     let mut waits_until = Instant::now() + QUEUE_WAIT;
     for (index, record) in records.into_iter().enumerate() {
-        let headers = record.headers.iter().fold(
-            OwnedHeaders::new_with_capacity(record.headers.len()),
-            |headers, (key, value)| {
-                headers.insert(Header {
-                    key,
-                    value: Some(value.as_bytes()),
-                })
-            },
-        );
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value.as_bytes()) })
+            });
         // `Identity::partition` is below `partitions`, which came from a Kafka partition count: an i32.
         let partition = record.key.partition(partitions) as i32;
         let mut message = BaseRecord::with_opaque_to(topic, Arc::clone(append))
@@ -181,11 +168,7 @@ async fn queue(
 }
 
 fn size(record: &Record) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|(key, value)| key.len() + value.len() + 4)
-        .sum();
+    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
     record.key.0.len() + record.value.len() + headers + RECORD_OVERHEAD_BYTES
 }
 
@@ -198,13 +181,7 @@ struct Append {
 impl Append {
     fn of(records: usize) -> (Arc<Self>, oneshot::Receiver<std::result::Result<(), KafkaError>>) {
         let (done, settled) = oneshot::channel();
-        (
-            Arc::new(Append {
-                outstanding: AtomicUsize::new(records),
-                done: Mutex::new(Some(done)),
-            }),
-            settled,
-        )
+        (Arc::new(Append { outstanding: AtomicUsize::new(records), done: Mutex::new(Some(done)) }), settled)
     }
 
     /// One record was delivered or failed. The first failure settles the append.

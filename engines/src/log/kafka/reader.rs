@@ -40,13 +40,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn new(slot: Arc<Slot>, consumer: Arc<Consumer>, config: KafkaConfig) -> Self {
-        KafkaReader {
-            slot,
-            consumer,
-            config,
-            next: None,
-            failure: None,
-        }
+        KafkaReader { slot, consumer, config, next: None, failure: None }
     }
 
     fn failed(&self, what: &str, error: KafkaError) -> LogError {
@@ -101,10 +95,7 @@ impl KafkaReader {
             }
             self.next = Some(position + 1);
             bytes += message.payload_len();
-            out.push(Positioned {
-                position,
-                record: record(&message),
-            });
+            out.push(Positioned { position, record: record(&message) });
         }
         Ok(())
     }
@@ -128,9 +119,7 @@ impl PartitionReader for KafkaReader {
             .committed_offsets(self.at(Offset::Invalid), ANSWER_WAIT)
             .map_err(|error| self.failed("ask for the committed position of", error))?;
         for element in asked.elements() {
-            element
-                .error()
-                .map_err(|error| self.failed("ask for the committed position of", error))?;
+            element.error().map_err(|error| self.failed("ask for the committed position of", error))?;
             if let Offset::Offset(offset) = element.offset() {
                 return Ok(offset as u64);
             }
@@ -233,17 +222,9 @@ impl PartitionReader for KafkaReader {
 /// its bytes and holds up nothing: a key that is no identity is replaced by one of the record's place, which
 /// no event can have; text that is not UTF-8 is mended.
 fn record(message: &BorrowedMessage<'_>) -> Record {
-    let key = message
-        .key()
-        .and_then(|key| key.try_into().ok())
-        .map(Identity)
-        .unwrap_or_else(|| {
-            Identity::of(
-                "",
-                message.topic(),
-                &format!("{}/{}", message.partition(), message.offset()),
-            )
-        });
+    let key = message.key().and_then(|key| key.try_into().ok()).map(Identity).unwrap_or_else(|| {
+        Identity::of("", message.topic(), &format!("{}/{}", message.partition(), message.offset()))
+    });
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()

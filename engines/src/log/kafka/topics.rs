@@ -57,10 +57,7 @@ const VISIBLE_WAIT: Duration = Duration::from_secs(10);
 /// moves identities to other partitions, and with them the dedup window, so it is a planned operation.
 /// `config.partitions` is not looked at; `settings.partitions` is.
 pub async fn create_topics(config: &KafkaConfig, settings: &TopicSettings) -> Result<Vec<TopicReport>> {
-    let config = KafkaConfig {
-        partitions: settings.partitions,
-        ..config.clone()
-    };
+    let config = KafkaConfig { partitions: settings.partitions, ..config.clone() };
     let client = admin(&config)?;
     let existing = replicas(&config).await?;
     let others: Vec<String> = existing
@@ -78,10 +75,7 @@ pub async fn create_topics(config: &KafkaConfig, settings: &TopicSettings) -> Re
         )));
     }
     let wanted = wanted(settings);
-    let missing: Vec<Topic> = Topic::ALL
-        .into_iter()
-        .filter(|topic| !existing.contains_key(topic))
-        .collect();
+    let missing: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| !existing.contains_key(topic)).collect();
     make(&config, &client, settings, &wanted, &missing).await?;
     let mut reports = Vec::new();
     for topic in Topic::ALL {
@@ -98,11 +92,7 @@ pub async fn create_topics(config: &KafkaConfig, settings: &TopicSettings) -> Re
             }
             differences.extend(compare(&config, &client, &name, &wanted).await?);
         }
-        reports.push(TopicReport {
-            name,
-            created: missing.contains(&topic),
-            differences,
-        });
+        reports.push(TopicReport { name, created: missing.contains(&topic), differences });
     }
     Ok(reports)
 }
@@ -117,12 +107,10 @@ fn admin(config: &KafkaConfig) -> Result<AdminClient<Voice>> {
 /// For each of our topics that exist: the number of replicas of each partition.
 async fn replicas(config: &KafkaConfig) -> Result<BTreeMap<Topic, Vec<usize>>> {
     let observer = config.observer(None)?;
-    tokio::task::spawn_blocking(move || observer.replicas())
-        .await
-        .map_err(|error| LogError::Io {
-            what: "ask kafka for its topics".into(),
-            source: std::io::Error::other(error),
-        })?
+    tokio::task::spawn_blocking(move || observer.replicas()).await.map_err(|error| LogError::Io {
+        what: "ask kafka for its topics".into(),
+        source: std::io::Error::other(error),
+    })?
 }
 
 /// The topics' configuration in Kafka's words.
@@ -158,14 +146,10 @@ async fn make(
         .map(|name| {
             // `check` bounds the partitions to 65,535.
             let topic = NewTopic::new(name, settings.partitions as i32, copy(&replication));
-            wanted
-                .iter()
-                .fold(topic, |topic, (key, value)| topic.set(key, value))
+            wanted.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
         })
         .collect();
-    let options = AdminOptions::new()
-        .request_timeout(Some(ANSWER_WAIT))
-        .operation_timeout(Some(ANSWER_WAIT));
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT)).operation_timeout(Some(ANSWER_WAIT));
     let made = client
         .create_topics(&topics, &options)
         .await
@@ -184,9 +168,7 @@ async fn make(
     loop {
         let found = replicas(config).await?;
         let seen = missing.iter().all(|topic| {
-            found
-                .get(topic)
-                .is_some_and(|replicas| replicas.len() == settings.partitions as usize)
+            found.get(topic).is_some_and(|replicas| replicas.len() == settings.partitions as usize)
         });
         if seen {
             return Ok(());
@@ -226,10 +208,7 @@ async fn compare(
     for resource in resources {
         let resource = resource.map_err(|code| failed(config, &what, KafkaError::AdminOp(code), None))?;
         for (setting, wanted) in wanted {
-            let found = resource
-                .get(setting)
-                .and_then(|entry| entry.value.clone())
-                .unwrap_or_default();
+            let found = resource.get(setting).and_then(|entry| entry.value.clone()).unwrap_or_default();
             if found != *wanted {
                 differences.push(Difference {
                     setting: (*setting).to_owned(),
@@ -248,11 +227,8 @@ mod tests {
 
     #[test]
     fn one_replica_may_be_missing_when_there_are_three() {
-        let settings = |replication| TopicSettings {
-            partitions: 1,
-            replication,
-            retention: Duration::from_secs(1),
-        };
+        let settings =
+            |replication| TopicSettings { partitions: 1, replication, retention: Duration::from_secs(1) };
         let insync = |replication| {
             wanted(&settings(replication))
                 .into_iter()
