@@ -3,9 +3,16 @@
 //!
 //! A process holds one engine: all tests share it, each in a database of its own.
 
+// The modules are the files of one program.
+#![allow(unreachable_pub)]
+
 #[path = "store/common.rs"]
 mod common;
+#[path = "store/http.rs"]
+mod http;
 #[path = "store/inserts.rs"]
 mod inserts;
 #[path = "store/migrations.rs"]
 mod migrations;
+#[path = "store/processes.rs"]
+mod processes;

@@ -236,6 +236,20 @@ fn appends_during_a_kill_are_acked_or_refused_never_half_true() {
 }
 
 #[test]
+fn leaving_a_group_of_a_dead_cluster_takes_seconds() {
+    let mut world = World::kafka_alone(&[]);
+    world.append(Topic::Usage, 0..40);
+    let mut joined = world.join("group", &[Topic::Usage]);
+    joined.read_all(40);
+    world.log().lag("group", Topic::Usage).unwrap();
+    world.broker().kill();
+    let began = Instant::now();
+    drop(joined);
+    drop(world);
+    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+}
+
+#[test]
 fn topics_are_made_once_and_checked() {
     let config = kafka_config(&Broker::shared(), &[]);
     let missing = KafkaLog::open(config.clone()).err().unwrap().to_string();

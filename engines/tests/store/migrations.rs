@@ -3,7 +3,16 @@
 use rentroll_engines::store::{SchemaError, StoreError};
 use rentroll_schemas::migrations::{MIGRATIONS, Migration};
 
-use crate::common::store;
+use crate::common::{number, store};
+
+const FIRST: Migration = Migration {
+    version: 1,
+    name: "0001_first",
+    sql: "CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = MergeTree ORDER BY n;\n\
+          CREATE TABLE IF NOT EXISTS b (n UInt8) ENGINE = MergeTree ORDER BY n;\n",
+};
+const SECOND: Migration =
+    Migration { version: 2, name: "0002_second", sql: "ALTER TABLE a ADD COLUMN IF NOT EXISTS m UInt8;\n" };
 
 #[tokio::test]
 async fn the_schema_is_applied_once() {
@@ -13,5 +22,93 @@ async fn the_schema_is_applied_once() {
     let second = store.migrate(MIGRATIONS).await.unwrap();
     assert_eq!((second.from, second.applied.len()), (first.to, 0));
     assert_eq!(store.check_schema(MIGRATIONS).await.unwrap(), first.to);
+}
+
+#[tokio::test]
+async fn missing_steps_are_applied_in_order() {
+    let store = store("steps").await;
+    assert_eq!(store.schema_version().await.unwrap(), 0);
+    store.migrate(&[FIRST]).await.unwrap();
+    let older = store.check_schema(&[FIRST, SECOND]).await.unwrap_err();
+    assert!(matches!(older, StoreError::Schema(SchemaError::Older { known: 2, found: 1 })), "{older}");
+    let migrated = store.migrate(&[FIRST, SECOND]).await.unwrap();
+    assert_eq!((migrated.from, migrated.to, migrated.applied), (1, 2, vec!["0002_second"]));
+    assert_eq!(store.schema_version().await.unwrap(), 2);
+    store.client().query("SELECT m FROM a").execute().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_binary_refuses_a_newer_schema() {
+    let store = store("newer").await;
+    store.migrate(&[FIRST, SECOND]).await.unwrap();
+    for refused in [store.migrate(&[FIRST]).await.map(|_| ()), store.check_schema(&[FIRST]).await.map(|_| ())]
+    {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, StoreError::Schema(SchemaError::Newer { known: 1, found: 2 })), "{error}");
+        assert_eq!(error.to_string(), "this binary knows schema 1, the store has 2: use a newer rentroll");
+    }
+}
+
+#[tokio::test]
+async fn an_edited_step_is_refused() {
+    let store = store("edited").await;
+    store.migrate(&[FIRST]).await.unwrap();
+    let edited =
+        Migration { sql: "CREATE TABLE IF NOT EXISTS c (n UInt8) ENGINE = MergeTree ORDER BY n;\n", ..FIRST };
+    let error = store.migrate(&[edited, SECOND]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Schema(SchemaError::Edited { version: 1, .. })), "{error}");
+    assert!(error.to_string().contains("0001_first"), "{error}");
+    let tables = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'c'";
+    assert_eq!(number(&store, tables).await, 0, "nothing is changed");
+}
+
+#[tokio::test]
+async fn a_step_that_stopped_halfway_is_finished() {
+    let store = store("halfway").await;
+    let broken = Migration {
+        sql: "CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = MergeTree ORDER BY n;\nNONSENSE;\n",
+        ..FIRST
+    };
+    let error = store.migrate(&[broken]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { code: 62, .. }), "{error}");
+    assert_eq!(store.schema_version().await.unwrap(), 0);
+    assert_eq!(store.migrate(&[FIRST]).await.unwrap().applied, ["0001_first"]);
+}
+
+#[tokio::test]
+async fn a_table_that_lost_its_deduplication_is_found() {
+    let store = store("settings").await;
+    store.migrate(MIGRATIONS).await.unwrap();
     store.check_settings().await.unwrap();
+    let client = store.client();
+    for (change, setting) in [
+        ("MODIFY SETTING non_replicated_deduplication_window = 0", "non_replicated_deduplication_window"),
+        ("RESET SETTING fsync_after_insert", "fsync_after_insert"),
+    ] {
+        client.query(&format!("ALTER TABLE usage_hour {change}")).execute().await.unwrap();
+        let error = store.check_settings().await.unwrap_err();
+        let StoreError::Schema(SchemaError::Setting { table, setting: found, needed, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!((table.as_str(), found.as_str()), ("usage_hour", setting));
+        client
+            .query(&format!("ALTER TABLE usage_hour MODIFY SETTING {setting} = {needed}"))
+            .execute()
+            .await
+            .unwrap();
+        store.check_settings().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_identity_is_found_by_the_projection() {
+    let store = store("projection").await;
+    store.migrate(MIGRATIONS).await.unwrap();
+    let client = store.client();
+    let fill = "INSERT INTO events (tenant, identity) SELECT toString(number % 100), unhex(lpad(hex(number), 32, '0')) FROM numbers(100000)";
+    client.query_raw(fill).execute().await.unwrap();
+    let sql = "EXPLAIN indexes = 1, projections = 1 SELECT identity FROM events WHERE identity IN (unhex('00000000000000000000000000000007'))";
+    let plan: Vec<String> = client.query_raw(sql).fetch_all().await.unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("by_identity") && plan.contains("Granules: 1/"), "{plan}");
 }

@@ -17,7 +17,7 @@ use crate::log::{LogError, Result};
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Settings on which the log's promises rest, and the reason for each: they cannot be passed through.
-const FIXED: [(&str, &str); 15] = [
+const FIXED: [(&str, &str); 19] = [
     ("bootstrap.servers", "it is the key `brokers`"),
     ("metadata.broker.list", "it is the key `brokers`"),
     ("group.id", "groups are named by the part that reads"),
@@ -39,6 +39,21 @@ const FIXED: [(&str, &str); 15] = [
     ("enable.idempotence", "a retry must not double or reorder records"),
     ("allow.auto.create.topics", "topics are made with stated partitions by `rentroll topics create`"),
     ("partitioner", "a record's partition follows its identity"),
+    ("delivery.report.only.error", "an append waits for the delivery of each of its records"),
+    (
+        "transactional.id",
+        "an append is not a transaction: a record that comes twice is recognised by its identity",
+    ),
+    ("enable.partition.eof", "the end of a partition is no error"),
+    ("log.queue", "the client's log lines go where all others go"),
+];
+
+/// Other names of settings that have a default here: of two names for one setting, either could win.
+const ALIASES: [(&str, &str); 4] = [
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
 ];
 
 /// Whose settings are wanted.
@@ -71,6 +86,7 @@ pub(super) fn settings(config: &KafkaConfig, side: Side, defaults: &[(&str, &str
                 reason: format!("cannot be changed: {reason}"),
             });
         }
+        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
         if only.is_none_or(|only| only == side) {
             client.set(name, value);
         }
@@ -205,6 +221,13 @@ mod tests {
             assert_eq!(of(Side::Producer).as_deref(), producer, "{key}");
             assert_eq!(of(Side::Consumer).as_deref(), consumer, "{key}");
         }
+    }
+
+    #[test]
+    fn another_name_for_a_setting_overrides_its_default() {
+        let client =
+            settings(&with("queue.buffering.max.ms", "7"), Side::Producer, &[("linger.ms", "5")]).unwrap();
+        assert_eq!((client.get("linger.ms"), client.get("queue.buffering.max.ms")), (Some("7"), None));
     }
 
     #[test]

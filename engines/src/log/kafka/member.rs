@@ -365,3 +365,48 @@ fn poll(consumer: &Arc<Consumer>, wait: Duration) {
         Some(Err(error)) => consumer.context().hear(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+    use super::*;
+
+    /// It cannot be provoked, as queues are split in time; if a version of the library changes that, this is
+    /// what keeps the records.
+    #[test]
+    fn what_surfaces_on_the_main_queue_is_read_again() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("usage", 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+        for number in 0..20 {
+            let value = format!("{number}");
+            producer.send(BaseRecord::to("usage").partition(0).key("k").payload(&value)).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let config = KafkaConfig { brokers, partitions: 1, ..KafkaConfig::default() };
+        let topics = [("usage".to_owned(), Topic::Usage)].into();
+        let mut subscription = KafkaSubscription::join(&config, "group", topics).unwrap();
+        let mut readers = Vec::new();
+        while readers.is_empty() {
+            readers = subscription.gained(Duration::from_secs(30)).unwrap();
+        }
+        let reader = &mut readers[0];
+        let mut positions = Vec::new();
+        let slot = subscription.consumer.context().slot("usage", 0).unwrap();
+        while positions.len() < 20 {
+            if positions.len() == 5 {
+                // The queue is emptied behind the reader's back, and the slot is told as `poll` tells it.
+                while lock(&slot.queue).as_ref().unwrap().poll(Duration::from_millis(200)).is_some() {}
+                slot.update(|state| state.stray = Some(5));
+            }
+            let read = reader.read(5, Duration::from_secs(30)).unwrap();
+            assert!(!read.is_empty(), "only {positions:?} came");
+            positions.extend(read.iter().map(|one| one.position));
+        }
+        assert_eq!(positions, (0..20).collect::<Vec<_>>());
+    }
+}

@@ -215,3 +215,45 @@ impl ProducerContext for Deliveries {
         append.settle(result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::rd_kafka_test_fatal_error;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::RDKafkaRespErr;
+
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        Record {
+            key: rentroll_schemas::Identity::of("t", "s", &number.to_string()),
+            headers: Vec::new(),
+            value: bytes::Bytes::from_static(b"{}"),
+            arrived_at_ms: 1,
+        }
+    }
+
+    /// The broker is the client library's own imitation: a real one cannot be made to break a producer.
+    #[tokio::test]
+    async fn a_producer_that_failed_for_good_is_replaced() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("usage", 2, 1).unwrap();
+        let config =
+            KafkaConfig { brokers: cluster.bootstrap_servers(), partitions: 2, ..KafkaConfig::default() };
+        let producer = Producer::new(&config).unwrap();
+        let append = |first| producer.append("usage", 2, (first..first + 10).map(record).collect());
+        append(0).await.unwrap();
+        let client = Arc::clone(&producer.client.read().unwrap());
+        // SAFETY: the client is alive, and the reason is a C string.
+        unsafe {
+            rd_kafka_test_fatal_error(
+                client.client().native_ptr(),
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+                c"as a test".as_ptr(),
+            );
+        }
+        let error = append(10).await.unwrap_err();
+        assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+        append(10).await.unwrap();
+    }
+}
