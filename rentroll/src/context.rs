@@ -8,6 +8,8 @@ use rentroll_engines::log::SharedLog;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
 use rentroll_engines::store::{Store, StoreConfig};
+use rentroll_schemas::catalogue::Catalogue;
+use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
 
@@ -45,6 +47,22 @@ impl Context {
 /// Names file, field and reason.
 pub fn meters(config: &Config) -> anyhow::Result<Meters> {
     Ok(Meters::read(&config.path(&config.files.meters))?)
+}
+
+/// Reads the catalogue that the configuration names.
+///
+/// # Errors
+/// Names file, field and reason.
+pub fn catalogue(config: &Config, meters: &Meters) -> anyhow::Result<Catalogue> {
+    Ok(Catalogue::read(&config.path(&config.files.catalogue), meters)?)
+}
+
+/// Reads the cost pools that the configuration names.
+///
+/// # Errors
+/// Names file, field and reason.
+pub fn costs(config: &Config, meters: &Meters) -> anyhow::Result<Costs> {
+    Ok(Costs::read(&config.path(&config.files.costs), meters)?)
 }
 
 /// What the configuration says of Kafka.

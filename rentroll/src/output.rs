@@ -32,7 +32,10 @@ impl Sheet {
     /// With these headers; one that begins with `>` is a right-aligned column.
     pub fn new(headers: &[&str]) -> Self {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_NO_BORDERS);
+        table.load_style(
+            comfy_table::presets::NOTHING
+                .header_separator(comfy_table::LineStyle::none().fill('─').junction('─')),
+        );
         let right = |header: &&str| header.starts_with('>');
         let alignments = headers
             .iter()

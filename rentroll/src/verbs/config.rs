@@ -57,11 +57,27 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         Action::Check => {
             let config = context.config()?;
             let meters = context::meters(&config)?;
-            output::line(&format!(
-                "{}: ok, {} meters",
-                config.path(&config.files.meters).display(),
-                meters.meters.len()
-            ))?;
+            let said = |path: &std::path::Path, what: String| {
+                output::line(&format!("{}: ok, {what}", config.path(path).display()))
+            };
+            said(&config.files.meters, format!("{} meters", meters.meters.len()))?;
+            let catalogue = context::catalogue(&config, &meters)?;
+            said(&config.files.catalogue, format!("{} versions", catalogue.versions.len()))?;
+            // A platform that only invoices has no bill to split.
+            if config.path(&config.files.costs).exists() {
+                let costs = context::costs(&config, &meters)?;
+                said(&config.files.costs, format!("{} cost pools", costs.pools.len()))?;
+            }
+            match context
+                .config_path()
+                .cloned()
+                .or_else(|| Some("rentroll.toml".into()).filter(|path: &PathBuf| path.exists()))
+            {
+                Some(path) => output::line(&format!("{}: ok", path.display()))?,
+                None => {
+                    output::line("no rentroll.toml here: defaults, ok; `rentroll config init` writes one")?
+                }
+            }
         }
         Action::Show { json } => {
             let mut config = context.config()?;

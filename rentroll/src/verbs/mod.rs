@@ -6,6 +6,8 @@
 
 pub mod books;
 pub mod config;
+pub mod demo;
+pub mod doctor;
 pub mod migrate;
 pub mod rejects;
 pub mod topics;
