@@ -35,32 +35,22 @@ pub fn assign<'a>(
     tenant: &str,
     usage: &UsageByMeter,
 ) -> Result<(&'a Plan, String), AssignmentError> {
-    let plan = |name: &str| {
-        version
-            .plan(name)
-            .ok_or_else(|| AssignmentError::NoSuchPlan(name.to_owned()))
-    };
+    let plan = |name: &str| version.plan(name).ok_or_else(|| AssignmentError::NoSuchPlan(name.to_owned()));
     if let Some(name) = version.assignment.fixed.get(tenant) {
         return Ok((plan(name)?, "agreed with the customer".to_owned()));
     }
     if let Some(by_usage) = &version.assignment.by_usage {
         let meter = &by_usage.meter;
         let quantity = usage.get(meter).map(|used| used.quantity).unwrap_or_default();
-        let step = walk(&by_usage.ladder, quantity).ok_or_else(|| AssignmentError::OffTheLadder {
-            meter: meter.clone(),
-            quantity,
-        })?;
+        let step = walk(&by_usage.ladder, quantity)
+            .ok_or_else(|| AssignmentError::OffTheLadder { meter: meter.clone(), quantity })?;
         let range = match step.to {
             Some(to) => format!("from {} to below {to}", step.from),
             None => format!("{} or more", step.from),
         };
         return Ok((plan(&step.plan)?, format!("by use: {quantity} {meter}, {range}")));
     }
-    let name = version
-        .assignment
-        .default
-        .as_ref()
-        .ok_or(AssignmentError::Nothing)?;
+    let name = version.assignment.default.as_ref().ok_or(AssignmentError::Nothing)?;
     Ok((plan(name)?, "the default".to_owned()))
 }
 
@@ -68,9 +58,7 @@ pub fn assign<'a>(
 fn walk(ladder: &[Step], quantity: Quantity) -> Option<&Step> {
     // A bound that no quantity can hold lies above all of them.
     let below = |bound: Decimal| Quantity::from_decimal(bound).is_none_or(|bound| quantity < bound);
-    ladder
-        .iter()
-        .find(|step| !below(step.from.0) && step.to.is_none_or(|to| below(to.0)))
+    ladder.iter().find(|step| !below(step.from.0) && step.to.is_none_or(|to| below(to.0)))
 }
 
 #[cfg(test)]
@@ -81,21 +69,9 @@ mod tests {
     fn ladder() -> Vec<Step> {
         let exact = |n: i64| Exact(Decimal::from(n));
         vec![
-            Step {
-                from: exact(0),
-                to: Some(exact(25)),
-                plan: "free".to_owned(),
-            },
-            Step {
-                from: exact(25),
-                to: Some(exact(250)),
-                plan: "pro".to_owned(),
-            },
-            Step {
-                from: exact(250),
-                to: None,
-                plan: "enterprise".to_owned(),
-            },
+            Step { from: exact(0), to: Some(exact(25)), plan: "free".to_owned() },
+            Step { from: exact(25), to: Some(exact(250)), plan: "pro".to_owned() },
+            Step { from: exact(250), to: None, plan: "enterprise".to_owned() },
         ]
     }
 
@@ -109,11 +85,7 @@ mod tests {
             ("250", "enterprise"),
             ("29000000000000000000", "enterprise"),
         ] {
-            assert_eq!(
-                walk(&ladder(), quantity.parse().unwrap()).unwrap().plan,
-                plan,
-                "{quantity}"
-            );
+            assert_eq!(walk(&ladder(), quantity.parse().unwrap()).unwrap().plan, plan, "{quantity}");
         }
         assert!(walk(&ladder(), "-0.000000001".parse().unwrap()).is_none());
     }

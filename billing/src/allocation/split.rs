@@ -70,11 +70,7 @@ pub fn split(amount: u128, uses: &[Use], capacity: Option<&BigUint>, policy: Idl
     let parts = uses
         .iter()
         .zip(direct.into_iter().zip(idle_shares))
-        .map(|(entry, (direct, idle_share))| Part {
-            tenant: entry.tenant.clone(),
-            direct,
-            idle_share,
-        })
+        .map(|(entry, (direct, idle_share))| Part { tenant: entry.tenant.clone(), direct, idle_share })
         .collect();
     Split { parts, idle }
 }
@@ -95,12 +91,7 @@ fn by_largest_remainder(amount: u128, weights: &[BigUint], names: &[Use]) -> Opt
         shares.push(u128::try_from(share).unwrap_or(amount));
     }
     let mut left = amount - shares.iter().sum::<u128>();
-    let name = |index: usize| {
-        (
-            index >= names.len(),
-            names.get(index).map(|entry| entry.tenant.as_str()),
-        )
-    };
+    let name = |index: usize| (index >= names.len(), names.get(index).map(|entry| entry.tenant.as_str()));
     remainders
         .sort_by(|(a, a_index), (b, b_index)| b.cmp(a).then_with(|| name(*a_index).cmp(&name(*b_index))));
     for (_, index) in remainders {
@@ -129,12 +120,7 @@ mod tests {
     }
 
     fn sum(split: &Split) -> u128 {
-        split
-            .parts
-            .iter()
-            .map(|part| part.direct + part.idle_share)
-            .sum::<u128>()
-            + split.idle
+        split.parts.iter().map(|part| part.direct + part.idle_share).sum::<u128>() + split.idle
     }
 
     /// The numbers that every demo must reproduce.
@@ -146,11 +132,7 @@ mod tests {
             let cost: u128 = pools.iter().map(|pool| pool.parts[app].direct).sum();
             assert_eq!(cost, 1_700_000_000);
             let price = 20 * DOLLAR;
-            assert_eq!(
-                (price - cost) * 1000 / price,
-                915,
-                "the margin at $20 an app is 91.5 %"
-            );
+            assert_eq!((price - cost) * 1000 / price, 915, "the margin at $20 an app is 91.5 %");
         }
         assert_eq!(pools.iter().map(sum).sum::<u128>(), 1700 * DOLLAR);
     }
@@ -170,38 +152,20 @@ mod tests {
     fn capacity_that_nobody_used_is_idle() {
         let half = BigUint::from(200_u8);
         let kept = split(100, &uses(&[60, 40]), Some(&half), IdlePolicy::Keep);
-        assert_eq!(
-            (kept.parts[0].direct, kept.parts[1].direct, kept.idle),
-            (30, 20, 50)
-        );
+        assert_eq!((kept.parts[0].direct, kept.parts[1].direct, kept.idle), (30, 20, 50));
         let proportional = split(100, &uses(&[60, 40]), Some(&half), IdlePolicy::Proportional);
         assert_eq!(
-            (
-                proportional.parts[0].idle_share,
-                proportional.parts[1].idle_share,
-                proportional.idle
-            ),
+            (proportional.parts[0].idle_share, proportional.parts[1].idle_share, proportional.idle),
             (30, 20, 0)
         );
         let even = split(100, &uses(&[60, 40]), Some(&half), IdlePolicy::Even);
-        assert_eq!(
-            (even.parts[0].idle_share, even.parts[1].idle_share, even.idle),
-            (25, 25, 0)
-        );
+        assert_eq!((even.parts[0].idle_share, even.parts[1].idle_share, even.idle), (25, 25, 0));
     }
 
     #[test]
     fn use_above_capacity_leaves_nothing_idle() {
-        let split = split(
-            100,
-            &uses(&[60, 40]),
-            Some(&BigUint::from(10_u8)),
-            IdlePolicy::Keep,
-        );
-        assert_eq!(
-            (split.parts[0].direct, split.parts[1].direct, split.idle),
-            (60, 40, 0)
-        );
+        let split = split(100, &uses(&[60, 40]), Some(&BigUint::from(10_u8)), IdlePolicy::Keep);
+        assert_eq!((split.parts[0].direct, split.parts[1].direct, split.idle), (60, 40, 0));
     }
 
     #[test]
@@ -209,14 +173,8 @@ mod tests {
         for policy in [IdlePolicy::Keep, IdlePolicy::Proportional] {
             assert_eq!(split(100, &uses(&[0, 0]), None, policy).idle, 100);
         }
-        assert_eq!(
-            split(100, &[], Some(&BigUint::from(5_u8)), IdlePolicy::Even).idle,
-            100
-        );
-        assert_eq!(
-            split(101, &uses(&[0, 0]), None, IdlePolicy::Even).parts[0].idle_share,
-            51
-        );
+        assert_eq!(split(100, &[], Some(&BigUint::from(5_u8)), IdlePolicy::Even).idle, 100);
+        assert_eq!(split(101, &uses(&[0, 0]), None, IdlePolicy::Even).parts[0].idle_share, 51);
     }
 
     #[test]
@@ -226,11 +184,7 @@ mod tests {
     }
 
     fn policy() -> impl Strategy<Value = IdlePolicy> {
-        prop_oneof![
-            Just(IdlePolicy::Keep),
-            Just(IdlePolicy::Proportional),
-            Just(IdlePolicy::Even)
-        ]
+        prop_oneof![Just(IdlePolicy::Keep), Just(IdlePolicy::Proportional), Just(IdlePolicy::Even)]
     }
 
     /// From nothing to more than any pool has, in one set: extreme skew is the usual case.

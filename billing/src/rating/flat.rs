@@ -27,10 +27,7 @@ mod tests {
     fn any_usage_costs_the_same() {
         for nanos in [1, 1_000_000_000, i128::MAX] {
             let items = items(Decimal::TEN, Quantity::from_nanos(nanos));
-            assert_eq!(
-                (items[0].quantity, items[0].unit_price),
-                (Decimal::ONE, Decimal::TEN)
-            );
+            assert_eq!((items[0].quantity, items[0].unit_price), (Decimal::ONE, Decimal::TEN));
         }
         assert!(items(Decimal::TEN, Quantity::ZERO).is_empty());
     }

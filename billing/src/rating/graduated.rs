@@ -18,17 +18,11 @@ pub(super) fn items(tiers: &[Tier], quantity: Quantity, divisor: u64) -> Result<
         if quantity < from {
             break;
         }
-        let to = tier
-            .to
-            .map(|to| exact::in_meter_units(to.0, divisor))
-            .transpose()?;
+        let to = tier.to.map(|to| exact::in_meter_units(to.0, divisor)).transpose()?;
         let reached = to.map_or(quantity, |to| quantity.min(to));
         let part = Quantity::from_nanos(reached.nanos() - from.nanos());
-        let place = LineTier {
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-            from: tier.from,
-            to: tier.to,
-        };
+        let place =
+            LineTier { index: u32::try_from(index).unwrap_or(u32::MAX), from: tier.from, to: tier.to };
         if part > Quantity::ZERO {
             items.push(Item {
                 kind: LineKind::Usage,
@@ -79,21 +73,12 @@ mod tests {
         items(tiers, quantity.parse().unwrap(), divisor)
             .unwrap()
             .into_iter()
-            .map(|item| {
-                (
-                    item.detail,
-                    item.quantity.to_string(),
-                    item.unit_price.to_string(),
-                )
-            })
+            .map(|item| (item.detail, item.quantity.to_string(), item.unit_price.to_string()))
             .collect()
     }
 
     fn parts(tiers: &[Tier], quantity: &str, divisor: u64) -> Vec<String> {
-        lines(tiers, quantity, divisor)
-            .into_iter()
-            .map(|(_, quantity, _)| quantity)
-            .collect()
+        lines(tiers, quantity, divisor).into_iter().map(|(_, quantity, _)| quantity).collect()
     }
 
     #[test]
@@ -108,9 +93,7 @@ mod tests {
             ("from 100 up to 1,000", "900", "0.02"),
             ("above 1,000", "500.5", "0.01"),
         ];
-        let expected: Vec<_> = expected
-            .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
-            .into();
+        let expected: Vec<_> = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).into();
         assert_eq!(lines(&tiers, "1500.5", 1), expected);
     }
 
@@ -126,10 +109,7 @@ mod tests {
 
     #[test]
     fn a_flat_fee_is_due_from_the_first_quantity_of_its_tier() {
-        let tiers = [
-            tier("0", Some("100"), "0", None),
-            tier("100", None, "0", Some("5")),
-        ];
+        let tiers = [tier("0", Some("100"), "0", None), tier("100", None, "0", Some("5"))];
         let fees = |quantity: &str| {
             let items = items(&tiers, quantity.parse().unwrap(), 1).unwrap();
             items.iter().filter(|item| item.kind == LineKind::FlatFee).count()
@@ -139,10 +119,7 @@ mod tests {
 
     #[test]
     fn bounds_are_in_display_units() {
-        let tiers = [
-            tier("0", Some("0.05"), "0", None),
-            tier("0.05", None, "0.5", None),
-        ];
+        let tiers = [tier("0", Some("0.05"), "0", None), tier("0.05", None, "0.5", None)];
         assert_eq!(parts(&tiers, "50000001", 1_000_000_000), ["0.05", "0.000000001"]);
     }
 }

@@ -78,20 +78,11 @@ pub fn rate(plan: &Plan, usage: &UsageByMeter, currency: Currency) -> Result<Vec
         quantity: Decimal::ONE,
         unit_price: plan.base_fee.0,
     };
-    let mut lines = vec![line(
-        base,
-        &format!("{} plan", plan.title),
-        "month",
-        None,
-        currency,
-    )?];
+    let mut lines = vec![line(base, &format!("{} plan", plan.title), "month", None, currency)?];
     for charge in &plan.charges {
         let used = usage.get(&charge.meter).copied().unwrap_or_default();
         if used.quantity < Quantity::ZERO {
-            return Err(RatingError::Negative {
-                meter: charge.meter.clone(),
-                quantity: used.quantity,
-            });
+            return Err(RatingError::Negative { meter: charge.meter.clone(), quantity: used.quantity });
         }
         for item in items(charge, used.quantity)? {
             let metered = Some((charge.meter.as_str(), used.events));
@@ -109,9 +100,7 @@ fn items(charge: &Charge, quantity: Quantity) -> Result<Vec<Item>, RatingError> 
         Some(Pricing::Graduated(tiers)) => graduated::items(tiers, quantity, charge.unit_divisor),
         Some(Pricing::PerUnit(unit_price)) => per_unit::items(unit_price, quantity, charge.unit_divisor),
         Some(Pricing::Flat(amount)) => Ok(flat::items(amount, quantity)),
-        None => Err(RatingError::Unchecked {
-            title: charge.title.clone(),
-        }),
+        None => Err(RatingError::Unchecked { title: charge.title.clone() }),
     }
 }
 
@@ -123,11 +112,7 @@ fn line(
     currency: Currency,
 ) -> Result<InvoiceLine, RatingError> {
     let exact_amount = exact::mul(item.quantity, item.unit_price)?;
-    let unit = if item.kind == LineKind::FlatFee {
-        "month"
-    } else {
-        unit
-    };
+    let unit = if item.kind == LineKind::FlatFee { "month" } else { unit };
     Ok(InvoiceLine {
         line: 0,
         kind: item.kind,
@@ -159,10 +144,7 @@ mod tests {
             name: "pro".to_owned(),
             title: "Pro".to_owned(),
             base_fee: Exact(decimal("20")),
-            limits: Limits {
-                requests_per_minute: 1,
-                connections: 1,
-            },
+            limits: Limits { requests_per_minute: 1, connections: 1 },
             charges,
         }
     }
@@ -190,11 +172,7 @@ mod tests {
         let bounds: Vec<Decimal> = cuts.iter().map(|cut| Decimal::new(i64::from(*cut), 2)).collect();
         (0..=bounds.len())
             .map(|index| Tier {
-                from: Exact(if index == 0 {
-                    Decimal::ZERO
-                } else {
-                    bounds[index - 1]
-                }),
+                from: Exact(if index == 0 { Decimal::ZERO } else { bounds[index - 1] }),
                 to: bounds.get(index).copied().map(Exact),
                 unit_price: price(prices[index]),
                 flat_fee: Some(price(fees[index])),
@@ -208,31 +186,16 @@ mod tests {
 
     #[test]
     fn a_tiny_price_times_a_large_quantity_is_not_nothing() {
-        let charge = Charge {
-            unit_price: Some(Exact(decimal("0.0000033"))),
-            ..charge(Model::PerUnit)
-        };
-        let lines = rate(
-            &plan(vec![charge]),
-            &usage(Quantity::from_int(1_000_000_000)),
-            Currency::USD,
-        )
-        .unwrap();
+        let charge = Charge { unit_price: Some(Exact(decimal("0.0000033"))), ..charge(Model::PerUnit) };
+        let lines =
+            rate(&plan(vec![charge]), &usage(Quantity::from_int(1_000_000_000)), Currency::USD).unwrap();
         assert_eq!(lines[1].amount.to_string(), "3300.00");
     }
 
     #[test]
     fn yen_have_no_cents() {
-        let charge = Charge {
-            unit_price: Some(Exact(decimal("0.5"))),
-            ..charge(Model::PerUnit)
-        };
-        let lines = rate(
-            &plan(vec![charge]),
-            &usage(Quantity::from_int(3)),
-            "JPY".parse().unwrap(),
-        )
-        .unwrap();
+        let charge = Charge { unit_price: Some(Exact(decimal("0.5"))), ..charge(Model::PerUnit) };
+        let lines = rate(&plan(vec![charge]), &usage(Quantity::from_int(3)), "JPY".parse().unwrap()).unwrap();
         assert_eq!(
             (lines[0].amount.to_string(), lines[1].amount.to_string()),
             ("20".to_owned(), "2".to_owned())
@@ -241,10 +204,7 @@ mod tests {
 
     #[test]
     fn no_usage_leaves_the_base_fee_alone() {
-        let charge = Charge {
-            unit_price: Some(Exact(Decimal::ONE)),
-            ..charge(Model::PerUnit)
-        };
+        let charge = Charge { unit_price: Some(Exact(Decimal::ONE)), ..charge(Model::PerUnit) };
         let lines = rate(&plan(vec![charge]), &UsageByMeter::new(), Currency::USD).unwrap();
         assert_eq!(
             (lines.len(), lines[0].kind, total(&lines).to_string()),
@@ -254,23 +214,14 @@ mod tests {
 
     #[test]
     fn usage_below_zero_is_refused() {
-        let charge = Charge {
-            unit_price: Some(Exact(Decimal::ONE)),
-            ..charge(Model::PerUnit)
-        };
+        let charge = Charge { unit_price: Some(Exact(Decimal::ONE)), ..charge(Model::PerUnit) };
         let error = rate(&plan(vec![charge]), &usage(Quantity::from_int(-1)), Currency::USD).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "meter `requests` comes to -1: usage below zero cannot be priced"
-        );
+        assert_eq!(error.to_string(), "meter `requests` comes to -1: usage below zero cannot be priced");
     }
 
     #[test]
     fn an_amount_that_cannot_be_exact_is_refused() {
-        let charge = Charge {
-            unit_price: Some(Exact(decimal("0.123456789"))),
-            ..charge(Model::PerUnit)
-        };
+        let charge = Charge { unit_price: Some(Exact(decimal("0.123456789"))), ..charge(Model::PerUnit) };
         let quantity = Quantity::from_nanos(12_345_678_901_234_567_890_123_456_789);
         let error = rate(&plan(vec![charge]), &usage(quantity), Currency::USD).unwrap_err();
         assert!(matches!(error, RatingError::Inexact { .. }));

@@ -27,11 +27,7 @@ mod tests {
     fn is_quantity_times_price() {
         let items = items(Decimal::new(12, 2), Quantity::from_int(2_500_000), 1_000_000).unwrap();
         assert_eq!(
-            (
-                items.len(),
-                items[0].quantity.to_string(),
-                items[0].unit_price.to_string()
-            ),
+            (items.len(), items[0].quantity.to_string(), items[0].unit_price.to_string()),
             (1, "2.5".into(), "0.12".into())
         );
     }

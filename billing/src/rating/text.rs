@@ -6,9 +6,7 @@ use rust_decimal::Decimal;
 pub(crate) fn grouped(value: Decimal) -> String {
     let text = value.normalize().to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let (sign, digits) = whole
-        .strip_prefix('-')
-        .map_or(("", whole), |digits| ("-", digits));
+    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
     let mut out = String::from(sign);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index) % 3 == 0 {
@@ -29,13 +27,9 @@ mod tests {
 
     #[test]
     fn thousands_are_set_apart() {
-        for (value, text) in [
-            ("0", "0"),
-            ("999", "999"),
-            ("1000", "1,000"),
-            ("-1234567.50", "-1,234,567.5"),
-            ("0.05", "0.05"),
-        ] {
+        for (value, text) in
+            [("0", "0"), ("999", "999"), ("1000", "1,000"), ("-1234567.50", "-1,234,567.5"), ("0.05", "0.05")]
+        {
             assert_eq!(grouped(value.parse().unwrap()), text);
         }
     }

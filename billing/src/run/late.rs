@@ -1,0 +1,84 @@
+//! Usage that differs from what was invoiced: what would become adjustments. Nothing is written.
+
+use std::collections::BTreeMap;
+
+use clickhouse::Row;
+use rentroll_engines::store::Store;
+use rentroll_schemas::currency::Exact;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::close::money;
+use crate::draft::Frame;
+use crate::error::{BillingError, Result};
+use crate::usage::PeriodUsage;
+
+/// A tenant whose usage is no longer what its invoice says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LateUsage {
+    /// The tenant.
+    pub tenant: String,
+    /// Its invoice; absent if it has none.
+    pub number: Option<String>,
+    /// What was invoiced.
+    pub invoiced: Exact,
+    /// What the usage as it is now comes to, at the prices of now.
+    pub now: Exact,
+    /// `now` − `invoiced`: the adjustment.
+    pub difference: Exact,
+}
+
+#[derive(Row, Deserialize)]
+struct InvoiceRow {
+    tenant: String,
+    number: String,
+    usage_digest: String,
+    total_text: String,
+}
+
+/// The tenants whose usage differs from what their invoice was made from.
+pub(super) async fn find(store: &Store, frame: &Frame<'_>, usage: &PeriodUsage) -> Result<Vec<LateUsage>> {
+    let rows: Vec<InvoiceRow> = store
+        .client()
+        .query(
+            "SELECT tenant, number, usage_digest, toString(total) AS total_text FROM invoices \
+             WHERE period = {period:String} ORDER BY tenant",
+        )
+        .param("period", frame.period.to_string())
+        .fetch_all()
+        .await
+        .map_err(|source| BillingError::Store { what: "reading invoices", source: store.error(source) })?;
+    let currency = frame.catalogue.currency;
+    let zero = currency.round(Decimal::ZERO);
+    let mut invoiced: BTreeMap<String, InvoiceRow> =
+        rows.into_iter().map(|row| (row.tenant.clone(), row)).collect();
+    let mut late = Vec::new();
+    for (tenant, used) in &usage.tenants {
+        let invoice = invoiced.remove(tenant);
+        if invoice.as_ref().is_some_and(|invoice| invoice.usage_digest == used.digest()) {
+            continue;
+        }
+        let now = frame.draft(tenant, used)?.total.0;
+        let before = invoice.as_ref().map_or(Ok(zero), |invoice| money(&invoice.total_text, currency))?;
+        late.push(difference(tenant, invoice.map(|invoice| invoice.number), before, now)?);
+    }
+    for (tenant, invoice) in invoiced {
+        let before = money(&invoice.total_text, currency)?;
+        late.push(difference(&tenant, Some(invoice.number), before, zero)?);
+    }
+    late.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+    Ok(late)
+}
+
+fn difference(tenant: &str, number: Option<String>, before: Decimal, now: Decimal) -> Result<LateUsage> {
+    let difference = now
+        .checked_sub(before)
+        .ok_or_else(|| BillingError::TooLarge { what: format!("the adjustment of `{tenant}`") })?;
+    Ok(LateUsage {
+        tenant: tenant.to_owned(),
+        number,
+        invoiced: Exact(before),
+        now: Exact(now),
+        difference: Exact(difference),
+    })
+}

@@ -1,0 +1,84 @@
+//! Raw events against rollups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use rentroll_schemas::meter::Meters;
+use serde::Serialize;
+
+use super::PeriodUsage;
+use crate::rating::MeterUsage;
+
+/// How many differences are named; the rest are counted.
+const NAMED_MAX: usize = 10;
+
+/// One place where they differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The meter.
+    pub meter: String,
+    /// The tenant.
+    pub tenant: String,
+    /// By raw events, distinct by identity.
+    pub raw: MeterUsage,
+    /// By the rollups.
+    pub rollup: MeterUsage,
+}
+
+/// The first differences, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// How many tenants and meters differ.
+    pub count: usize,
+    /// The first of them.
+    pub first: Vec<Difference>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "raw events and rollups differ in {} places; nothing was billed", self.count)?;
+        for difference in &self.first {
+            write!(
+                f,
+                "\n  {} of tenant `{}`: {} in {} events by raw events, {} in {} events by rollups",
+                difference.meter,
+                difference.tenant,
+                difference.raw.quantity,
+                difference.raw.events,
+                difference.rollup.quantity,
+                difference.rollup.events
+            )?;
+        }
+        if self.count > self.first.len() {
+            write!(f, "\n  and {} more", self.count - self.first.len())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn compare(
+    usage: &PeriodUsage,
+    rollups: &BTreeMap<(String, String), MeterUsage>,
+    meters: &Meters,
+) -> Result<(), Mismatch> {
+    let mut places: BTreeSet<(&str, &str)> =
+        rollups.keys().map(|(meter, tenant)| (tenant.as_str(), meter.as_str())).collect();
+    for (tenant, used) in &usage.tenants {
+        places.extend(used.totals.keys().map(|meter| (tenant.as_str(), meter.as_str())));
+    }
+    let mut mismatch = Mismatch { count: 0, first: Vec::new() };
+    for (tenant, meter) in places.into_iter().filter(|(_, meter)| meters.get(meter).is_some()) {
+        let raw =
+            usage.tenants.get(tenant).and_then(|used| used.totals.get(meter)).copied().unwrap_or_default();
+        let rollup = rollups.get(&(meter.to_owned(), tenant.to_owned())).copied().unwrap_or_default();
+        if raw == rollup {
+            continue;
+        }
+        mismatch.count += 1;
+        if mismatch.first.len() < NAMED_MAX {
+            let (meter, tenant) = (meter.to_owned(), tenant.to_owned());
+            mismatch.first.push(Difference { meter, tenant, raw, rollup });
+        }
+    }
+    if mismatch.count == 0 { Ok(()) } else { Err(mismatch) }
+}
