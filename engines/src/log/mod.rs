@@ -36,10 +36,7 @@ pub struct Record {
 impl Record {
     /// The value of that header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -165,6 +162,9 @@ pub trait Subscription: Send {
 }
 
 /// Reads one partition. Blocking: each reader has a thread of its own.
+///
+/// A new reader has no position that both logs agree on: [`seek`](PartitionReader::seek) comes before the first
+/// [`read`](PartitionReader::read).
 pub trait PartitionReader: Send {
     /// The topic.
     fn topic(&self) -> Topic;

@@ -133,6 +133,9 @@ impl PartitionReader for KafkaReader {
 
     fn seek(&mut self, position: u64) -> Result<()> {
         let offset = self.offset(position)?;
+        if lock(&self.slot.queue).is_none() {
+            return Err(self.slot.revoked());
+        }
         let (first, end) = self
             .consumer
             .fetch_watermarks(&self.slot.name, self.slot.partition as i32, ANSWER_WAIT)
