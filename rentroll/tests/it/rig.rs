@@ -153,6 +153,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         // SIGTERM first: an engine that is closed in order reopens faster, and the next query needs it.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let ended = wait_until(Duration::from_secs(20), || self.child.try_wait().ok().flatten());
