@@ -29,11 +29,7 @@ async fn main() -> std::io::Result<()> {
         .route(
             "/empty",
             get(async || {
-                shown(
-                    &Frame::bare(Section::Overview),
-                    "Overview",
-                    &pages::overview::render_empty(),
-                )
+                shown(&Frame::bare(Section::Overview), "Overview", &pages::overview::render_empty("Overview"))
             }),
         )
         .route(
@@ -88,16 +84,10 @@ async fn main() -> std::io::Result<()> {
         .route(
             "/failed",
             get(async || {
-                shown(
-                    &Frame::bare(Section::Overview),
-                    "Failed",
-                    &pages::failed::render(&sample::failed()),
-                )
+                shown(&Frame::bare(Section::Overview), "Failed", &pages::failed::render(&sample::failed()))
             }),
         );
-    let address = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, router).await

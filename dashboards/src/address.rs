@@ -12,10 +12,7 @@ pub struct Address {
 impl Address {
     /// A fixed path of this console.
     pub fn new(path: &'static str) -> Self {
-        Address {
-            path: path.to_owned(),
-            params: Vec::new(),
-        }
+        Address { path: path.to_owned(), params: Vec::new() }
     }
 
     /// The page of one tenant.
@@ -25,18 +22,12 @@ impl Address {
         if tenant == "." || tenant == ".." {
             return Address::new("/tenant").with("name", tenant);
         }
-        Address {
-            path: format!("/tenants/{}", encode(tenant)),
-            params: Vec::new(),
-        }
+        Address { path: format!("/tenants/{}", encode(tenant)), params: Vec::new() }
     }
 
     /// The page of one invoice.
     pub fn invoice(number: &str) -> Self {
-        Address {
-            path: format!("/invoices/{}", encode(number)),
-            params: Vec::new(),
-        }
+        Address { path: format!("/invoices/{}", encode(number)), params: Vec::new() }
     }
 
     /// The same with `name` set to `value`, in place of what it was.
@@ -57,9 +48,7 @@ impl Address {
     /// The same with all of `params`.
     #[must_use]
     pub fn with_all(self, params: &[(&'static str, String)]) -> Self {
-        params
-            .iter()
-            .fold(self, |address, (name, value)| address.with(name, value.clone()))
+        params.iter().fold(self, |address, (name, value)| address.with(name, value.clone()))
     }
 
     /// The same parameters on another path of this console.
@@ -117,10 +106,7 @@ mod tests {
 
     #[test]
     fn parameters_are_replaced_not_repeated() {
-        let address = Address::new("/tenants")
-            .with("q", "a&b=c")
-            .with("page", "2")
-            .with("page", "3");
+        let address = Address::new("/tenants").with("q", "a&b=c").with("page", "2").with("page", "3");
         assert_eq!(address.to_string(), "/tenants?q=a%26b%3Dc&page=3");
         assert_eq!(address.without("q").to_string(), "/tenants?page=3");
     }

@@ -22,9 +22,7 @@ pub async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
         return (StatusCode::NOT_FOUND, "no such file\n").into_response();
     };
     let tag = etag(&file);
-    let held = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok());
+    let held = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if held == Some(tag.as_str()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }

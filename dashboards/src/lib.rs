@@ -18,13 +18,13 @@
 
 pub mod address;
 pub mod assets;
-//pub mod csv;
+pub mod csv;
 pub mod html;
 pub mod model;
 pub mod pages;
-//pub mod read;
-//pub mod server;
+pub mod read;
+pub mod server;
 pub mod text;
 pub mod window;
 
-//pub use server::{ConsoleState, router};
+pub use server::{ConsoleState, router};

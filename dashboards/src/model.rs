@@ -64,10 +64,7 @@ impl Amount {
     /// The difference; `None` between currencies, or past what a decimal holds.
     pub fn minus(self, other: Amount) -> Option<Amount> {
         (self.currency == other.currency).then_some(())?;
-        self.value.checked_sub(other.value).map(|value| Amount {
-            value,
-            currency: self.currency,
-        })
+        self.value.checked_sub(other.value).map(|value| Amount { value, currency: self.currency })
     }
 }
 

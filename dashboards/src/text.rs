@@ -84,16 +84,10 @@ fn scaled(quantity: Quantity, units: &[&str], gap: &str) -> String {
     let (whole, places) = (thousandths / 1_000, thousandths % 1_000);
     let number = match whole {
         _ if unit == 0 && places == 0 => group(&whole.to_string()),
-        0..=9 => trim_zeros(&format!(
-            "{}.{:02}",
-            (thousandths + 5) / 1_000,
-            (thousandths + 5) % 1_000 / 10
-        )),
-        10..=99 => trim_zeros(&format!(
-            "{}.{}",
-            (thousandths + 50) / 1_000,
-            (thousandths + 50) % 1_000 / 100
-        )),
+        0..=9 => trim_zeros(&format!("{}.{:02}", (thousandths + 5) / 1_000, (thousandths + 5) % 1_000 / 10)),
+        10..=99 => {
+            trim_zeros(&format!("{}.{}", (thousandths + 50) / 1_000, (thousandths + 50) % 1_000 / 100))
+        }
         _ => group(&((thousandths + 500) / 1_000).to_string()),
     };
     let gap = if units[unit].is_empty() { "" } else { gap };
@@ -106,10 +100,7 @@ fn trim_zeros(number: &str) -> String {
 
 /// A share as a percentage with one decimal: `37.2 %`. Less than it can show is `<0.1 %`, not zero.
 pub fn percent(part: Decimal, whole: Decimal) -> String {
-    let Some(share) = part
-        .checked_mul(Decimal::ONE_HUNDRED)
-        .and_then(|n| n.checked_div(whole))
-    else {
+    let Some(share) = part.checked_mul(Decimal::ONE_HUNDRED).and_then(|n| n.checked_div(whole)) else {
         return UNKNOWN.to_owned();
     };
     let rounded = round_money(share, 1);
@@ -175,11 +166,7 @@ pub fn title_case(name: &str) -> String {
 /// `1 request`, `2 requests`: an English plural for the units that meters have.
 pub fn plural(unit: &str) -> String {
     let symbol = unit.len() <= 2 || unit.chars().any(|c| c.is_uppercase());
-    if symbol || unit.ends_with('s') {
-        unit.to_owned()
-    } else {
-        format!("{unit}s")
-    }
+    if symbol || unit.ends_with('s') { unit.to_owned() } else { format!("{unit}s") }
 }
 
 /// Whether a unit must be written beside a title that may name it already: `Requests` needs no "requests".
@@ -264,10 +251,7 @@ mod tests {
         assert_eq!(usd("-0.005"), "−0.01");
         let yen = "JPY".parse().unwrap();
         assert_eq!(money("1699.5".parse().unwrap(), yen), "1,700");
-        assert_eq!(
-            exact_money("1699.5".parse().unwrap(), yen),
-            ("1,699".into(), ".500000000".into())
-        );
+        assert_eq!(exact_money("1699.5".parse().unwrap(), yen), ("1,699".into(), ".500000000".into()));
         let exact = |text: &str| exact_money(text.parse().unwrap(), Currency::USD);
         assert_eq!(exact("1234.567891234"), ("1,234.56".into(), "7891234".into()));
         assert_eq!(exact("500"), ("500.00".into(), "0000000".into()));
@@ -299,10 +283,7 @@ mod tests {
     #[test]
     fn bytes_cannot_pretend_to_be_something_else() {
         assert_eq!(bytes_escaped(b"a\x00\xff\\\n", 99), "a\\u{0}\\xff\\\\\\n");
-        assert_eq!(
-            bytes_escaped("caf\u{e9} \u{202e}x".as_bytes(), 99),
-            "café \\u{202e}x"
-        );
+        assert_eq!(bytes_escaped("caf\u{e9} \u{202e}x".as_bytes(), 99), "café \\u{202e}x");
         assert_eq!(bytes_escaped(b"abcdef", 3), "abc…");
     }
 

@@ -64,11 +64,7 @@ pub enum WindowError {
 impl Window {
     /// The window of a billing month.
     pub fn of(period: Period) -> Self {
-        Window {
-            from: period.from,
-            to: period.to,
-            period: Some(period),
-        }
+        Window { from: period.from, to: period.to, period: Some(period) }
     }
 
     /// What the address asks for; `None` where it asks for nothing.
@@ -81,11 +77,8 @@ impl Window {
         to: Option<&str>,
         zone: Tz,
     ) -> Result<Option<Self>, WindowError> {
-        let given = |text: Option<&str>| {
-            text.map(str::trim)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
+        let given =
+            |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
         match (given(period), given(from), given(to)) {
             (None, None, None) => Ok(None),
             (Some(period), None, None) => Ok(Some(Window::of(Period::parse(&period, zone)?))),
@@ -98,19 +91,12 @@ impl Window {
     fn free(from: &str, to: &str) -> Result<Self, WindowError> {
         let (from, to) = (parse_time("from", from)?, parse_time("to", to)?);
         if from >= to {
-            return Err(WindowError::Empty {
-                from: text::minute_utc(from),
-                to: text::minute_utc(to),
-            });
+            return Err(WindowError::Empty { from: text::minute_utc(from), to: text::minute_utc(to) });
         }
         if to - from > Duration::days(DAYS_MAX) {
             return Err(WindowError::TooLong);
         }
-        Ok(Window {
-            from,
-            to,
-            period: None,
-        })
+        Ok(Window { from, to, period: None })
     }
 
     /// What puts this window into an address.
@@ -131,11 +117,7 @@ impl Window {
 
     /// Both ends in full, for the line that says what is included.
     pub fn sentence(&self) -> String {
-        format!(
-            "{} up to, not including, {}",
-            text::minute_utc(self.from),
-            text::minute_utc(self.to)
-        )
+        format!("{} up to, not including, {}", text::minute_utc(self.from), text::minute_utc(self.to))
     }
 
     /// Whether more may still arrive in the ordinary course.
@@ -178,10 +160,7 @@ impl Rollup {
 }
 
 fn parse_time(name: &'static str, given: &str) -> Result<DateTime<Utc>, WindowError> {
-    let wrong = || WindowError::Time {
-        name,
-        text: given.chars().take(40).collect(),
-    };
+    let wrong = || WindowError::Time { name, text: given.chars().take(40).collect() };
     let time = match NaiveDate::parse_from_str(given, "%Y-%m-%d") {
         Ok(day) => day.and_hms_opt(0, 0, 0).ok_or_else(wrong)?,
         Err(_) => {
@@ -192,10 +171,7 @@ fn parse_time(name: &'static str, given: &str) -> Result<DateTime<Utc>, WindowEr
         }
     };
     if time.second() != 0 {
-        return Err(WindowError::Seconds {
-            name,
-            text: given.to_owned(),
-        });
+        return Err(WindowError::Seconds { name, text: given.to_owned() });
     }
     Ok(time.and_utc())
 }
@@ -226,15 +202,8 @@ mod tests {
             let window = parse(period, from, to).unwrap().unwrap();
             assert_eq!(window.rollup(), rollup);
             let params = window.params();
-            let get = |name| {
-                params
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| value.as_str())
-            };
-            let again = Window::parse(get("period"), get("from"), get("to"), Tz::UTC)
-                .unwrap()
-                .unwrap();
+            let get = |name| params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+            let again = Window::parse(get("period"), get("from"), get("to"), Tz::UTC).unwrap().unwrap();
             assert_eq!(again, window);
         }
         assert_eq!(parse("", "", "").unwrap(), None);

@@ -73,10 +73,8 @@ fn plot(chart: &Chart) -> Markup {
     let step = step(highest);
     let ceiling = (highest / step).ceil().max(1.0) * step;
     let y = |value: f64| TOP + PLOT - PLOT * (value / ceiling).clamp(0.0, 1.0);
-    let lines: Vec<f64> = (0..)
-        .map(|n| f64::from(n) * step)
-        .take_while(|line| *line <= ceiling * 1.0001)
-        .collect();
+    let lines: Vec<f64> =
+        (0..).map(|n| f64::from(n) * step).take_while(|line| *line <= ceiling * 1.0001).collect();
     let height = TOP + PLOT + AXIS;
     html! {
         svg.y-axis width="56" height=(height) aria-hidden="true" {
@@ -162,26 +160,16 @@ fn tick_indices(timeline: &Timeline) -> Vec<usize> {
     let all = || timeline.buckets.iter().enumerate();
     let round: Vec<usize> = match timeline.grain {
         Grain::Hour => {
-            let midnights: Vec<usize> = all()
-                .filter(|(_, b)| b.start.hour() == 0)
-                .map(|(i, _)| i)
-                .collect();
+            let midnights: Vec<usize> = all().filter(|(_, b)| b.start.hour() == 0).map(|(i, _)| i).collect();
             match midnights.len() {
-                0 | 1 => all()
-                    .filter(|(_, b)| b.start.hour() % 6 == 0)
-                    .map(|(i, _)| i)
-                    .collect(),
-                2..=4 => all()
-                    .filter(|(_, b)| b.start.hour() % 12 == 0)
-                    .map(|(i, _)| i)
-                    .collect(),
+                0 | 1 => all().filter(|(_, b)| b.start.hour() % 6 == 0).map(|(i, _)| i).collect(),
+                2..=4 => all().filter(|(_, b)| b.start.hour() % 12 == 0).map(|(i, _)| i).collect(),
                 _ => midnights,
             }
         }
-        Grain::Day if timeline.buckets.len() > 40 => all()
-            .filter(|(_, b)| b.start.day() == 1)
-            .map(|(i, _)| i)
-            .collect(),
+        Grain::Day if timeline.buckets.len() > 40 => {
+            all().filter(|(_, b)| b.start.day() == 1).map(|(i, _)| i).collect()
+        }
         Grain::Day if timeline.buckets.len() > 14 => all()
             .filter(|(_, b)| b.start.day() == 1 || b.start.day() % 5 == 0 && b.start.day() < 30)
             .map(|(i, _)| i)
@@ -278,10 +266,7 @@ fn step(highest: f64) -> f64 {
     let raw = highest / 4.0;
     let magnitude = 10_f64.powf(raw.log10().floor());
     let leading = raw / magnitude;
-    let round = [1.0, 2.0, 2.5, 5.0, 10.0]
-        .into_iter()
-        .find(|round| leading <= *round + 1e-9)
-        .unwrap_or(10.0);
+    let round = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|round| leading <= *round + 1e-9).unwrap_or(10.0);
     round * magnitude
 }
 
@@ -294,11 +279,7 @@ fn axis_number(value: f64) -> String {
         unit += 1;
     }
     let digits = format!("{value:.3}");
-    format!(
-        "{}{}",
-        digits.trim_end_matches('0').trim_end_matches('.'),
-        UNITS[unit]
-    )
+    format!("{}{}", digits.trim_end_matches('0').trim_end_matches('.'), UNITS[unit])
 }
 
 fn px(value: f64) -> String {
@@ -311,11 +292,7 @@ fn pc(value: f64) -> String {
 
 /// A small horizontal bar for a table's cell: `value` beside the `largest` of its column.
 pub fn cell_bar(value: f64, largest: f64) -> Markup {
-    let share = if largest > 0.0 {
-        (value / largest).clamp(0.0, 1.0) * 100.0
-    } else {
-        0.0
-    };
+    let share = if largest > 0.0 { (value / largest).clamp(0.0, 1.0) * 100.0 } else { 0.0 };
     html! {
         svg.cell-bar height="3" aria-hidden="true" {
             @if share > 0.0 { rect.s1 x=(pc(100.0 - share.max(1.0))) width=(pc(share.max(1.0))) height="3" {} }
@@ -353,36 +330,23 @@ mod tests {
         let start: DateTime<Utc> = "2015-05-17T00:00:00Z".parse().unwrap();
         let end = start + chrono::Duration::hours(values.len() as i64);
         let points = values.iter().enumerate().map(|(hour, value)| {
-            (
-                start + chrono::Duration::hours(hour as i64),
-                0,
-                Quantity::from_int(*value),
-            )
+            (start + chrono::Duration::hours(hour as i64), 0, Quantity::from_int(*value))
         });
         Chart {
             id: "c".into(),
             title: "Requests".into(),
             subtitle: "per hour".into(),
             unit: "requests".into(),
-            series: vec![Series {
-                label: "all".into(),
-                href: None,
-                rest: false,
-            }],
+            series: vec![Series { label: "all".into(), href: None, rest: false }],
             timeline: Timeline::new(Grain::Hour, (start, end), 1, points),
         }
     }
 
     #[test]
     fn gridlines_are_round() {
-        for (highest, expected) in [
-            (84.0, 25.0),
-            (10_000.0, 2_500.0),
-            (3.0, 1.0),
-            (0.7, 0.2),
-            (0.0, 1.0),
-            (1.0, 0.25),
-        ] {
+        for (highest, expected) in
+            [(84.0, 25.0), (10_000.0, 2_500.0), (3.0, 1.0), (0.7, 0.2), (0.0, 1.0), (1.0, 0.25)]
+        {
             assert_eq!(step(highest), expected, "{highest}");
         }
         assert_eq!(axis_number(2_500.0), "2.5k");
@@ -394,10 +358,7 @@ mod tests {
     fn a_figure_has_a_title_an_image_role_and_its_table() {
         let markup = figure(&chart(&[1, 0, 1234])).into_string();
         assert!(markup.contains("role=\"img\""), "{markup}");
-        assert!(
-            markup.contains("Sun 17 May 2015, 02:00 UTC · 1,234 requests"),
-            "{markup}"
-        );
+        assert!(markup.contains("Sun 17 May 2015, 02:00 UTC · 1,234 requests"), "{markup}");
         assert!(
             markup.contains("<th scope=\"row\">2015-05-17 02:00</th><td class=\"number\">1,234</td>"),
             "{markup}"
@@ -408,16 +369,9 @@ mod tests {
     #[test]
     fn a_label_is_text() {
         let mut chart = chart(&[1]);
-        chart.series.push(Series {
-            label: "<script>".into(),
-            href: None,
-            rest: true,
-        });
+        chart.series.push(Series { label: "<script>".into(), href: None, rest: true });
         let markup = figure(&chart).into_string();
-        assert!(
-            markup.contains("&lt;script&gt;") && !markup.contains("<script>"),
-            "{markup}"
-        );
+        assert!(markup.contains("&lt;script&gt;") && !markup.contains("<script>"), "{markup}");
     }
 
     proptest! {

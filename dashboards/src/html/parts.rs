@@ -22,12 +22,7 @@ pub struct Stat {
 impl Stat {
     /// A figure with a unit.
     pub fn new(label: impl Into<String>, value: impl Into<String>, unit: impl Into<String>) -> Self {
-        Stat {
-            label: label.into(),
-            value: value.into(),
-            unit: unit.into(),
-            note: None,
-        }
+        Stat { label: label.into(), value: value.into(), unit: unit.into(), note: None }
     }
 
     /// With a line below it.

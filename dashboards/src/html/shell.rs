@@ -34,6 +34,15 @@ const SECTIONS: [(Section, &str, &str); 6] = [
     (Section::Health, "/health", "Health"),
 ];
 
+impl Section {
+    /// The section that an address belongs to; the overview where it is none of the others.
+    pub fn of_path(path: &str) -> Section {
+        let first = path.split(['/', '.']).nth(1).unwrap_or_default();
+        let found = SECTIONS.iter().find(|(_, address, _)| address[1..] == *first);
+        found.map_or(Section::Overview, |(section, _, _)| *section)
+    }
+}
+
 /// Where a page stands in time, and how fresh what it shows is.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -61,19 +70,12 @@ pub struct WindowBar {
 impl Frame {
     /// A page without a window.
     pub fn bare(section: Section) -> Self {
-        Frame {
-            section,
-            window: None,
-            data_as_of: None,
-        }
+        Frame { section, window: None, data_as_of: None }
     }
 
     /// What links to other pages carry along.
     pub fn window_params(&self) -> Vec<(&'static str, String)> {
-        self.window
-            .as_ref()
-            .map(|bar| bar.window.params())
-            .unwrap_or_default()
+        self.window.as_ref().map(|bar| bar.window.params()).unwrap_or_default()
     }
 }
 
@@ -185,16 +187,10 @@ fn hidden(address: &Address) -> Markup {
 
 /// The nearest months with usage on both sides of the window.
 fn neighbours(bar: &WindowBar) -> (Option<Period>, Option<Period>) {
-    let earlier = bar
-        .months
-        .iter()
-        .filter(|period| period.to <= bar.window.from)
-        .max_by_key(|period| period.from);
-    let later = bar
-        .months
-        .iter()
-        .filter(|period| period.from >= bar.window.to)
-        .min_by_key(|period| period.from);
+    let earlier =
+        bar.months.iter().filter(|period| period.to <= bar.window.from).max_by_key(|period| period.from);
+    let later =
+        bar.months.iter().filter(|period| period.from >= bar.window.to).min_by_key(|period| period.from);
     (earlier.copied(), later.copied())
 }
 

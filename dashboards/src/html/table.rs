@@ -49,22 +49,12 @@ impl Direction {
 impl Column {
     /// A column of text.
     pub fn text(title: impl Into<String>) -> Self {
-        Column {
-            title: title.into(),
-            unit: String::new(),
-            number: false,
-            sort: None,
-        }
+        Column { title: title.into(), unit: String::new(), number: false, sort: None }
     }
 
     /// A column of numbers in `unit`; empty where the title says it.
     pub fn number(title: impl Into<String>, unit: impl Into<String>) -> Self {
-        Column {
-            title: title.into(),
-            unit: unit.into(),
-            number: true,
-            sort: None,
-        }
+        Column { title: title.into(), unit: unit.into(), number: true, sort: None }
     }
 
     /// A link that sorts by this column; `active` is how it is sorted now.

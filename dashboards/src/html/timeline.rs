@@ -44,8 +44,7 @@ impl Grain {
             Grain::Day | Grain::Month => (0, 0),
         };
         // Hour and minute were taken from a time of day, so they make one.
-        day.and_hms_opt(hour, minute, 0)
-            .map_or(time, |start| start.and_utc())
+        day.and_hms_opt(hour, minute, 0).map_or(time, |start| start.and_utc())
     }
 
     /// The start of the bucket after the one that starts at `start`.
@@ -54,9 +53,17 @@ impl Grain {
             Grain::Minute => start + Duration::minutes(1),
             Grain::Hour => start + Duration::hours(1),
             Grain::Day => start + Duration::days(1),
-            Grain::Month => start
-                .checked_add_months(Months::new(1))
-                .unwrap_or(start + Duration::days(31)),
+            Grain::Month => start.checked_add_months(Months::new(1)).unwrap_or(start + Duration::days(31)),
+        }
+    }
+
+    /// Orders grains by their length.
+    pub const fn length_rank(self) -> u8 {
+        match self {
+            Grain::Minute => 0,
+            Grain::Hour => 1,
+            Grain::Day => 2,
+            Grain::Month => 3,
         }
     }
 
@@ -112,39 +119,27 @@ impl Timeline {
             };
             *slot = slot.map_or(Some(value), |held| held.checked_add(value));
         }
-        let buckets = by_start
-            .into_iter()
-            .map(|(start, values)| Bucket { start, values })
-            .collect();
+        let buckets = by_start.into_iter().map(|(start, values)| Bucket { start, values }).collect();
         Timeline { grain, buckets }
     }
 
     /// Whether no bucket holds anything.
     pub fn is_empty(&self) -> bool {
-        self.buckets
-            .iter()
-            .all(|bucket| bucket.values.iter().all(Option::is_none))
+        self.buckets.iter().all(|bucket| bucket.values.iter().all(Option::is_none))
     }
 
     /// How many buckets hold something.
     pub fn filled(&self) -> usize {
-        self.buckets
-            .iter()
-            .filter(|bucket| bucket.values.iter().any(Option::is_some))
-            .count()
+        self.buckets.iter().filter(|bucket| bucket.values.iter().any(Option::is_some)).count()
     }
 }
 
 impl Bucket {
     /// The values together; `None` where there was nothing, or where they cannot be added.
     pub fn total(&self) -> Option<Quantity> {
-        self.values
-            .iter()
-            .flatten()
-            .copied()
-            .try_fold(None, |sum: Option<Quantity>, value| {
-                sum.map_or(Some(Some(value)), |sum| sum.checked_add(value).map(Some))
-            })?
+        self.values.iter().flatten().copied().try_fold(None, |sum: Option<Quantity>, value| {
+            sum.map_or(Some(Some(value)), |sum| sum.checked_add(value).map(Some))
+        })?
     }
 }
 
@@ -160,10 +155,7 @@ mod tests {
     fn days_without_usage_keep_their_place() {
         let window = (at("2015-05-01T00:00:00Z"), at("2015-06-01T00:00:00Z"));
         let one = Quantity::ONE;
-        let points = [
-            (at("2015-05-17T10:00:00Z"), 0, one),
-            (at("2015-05-17T11:00:00Z"), 0, one),
-        ];
+        let points = [(at("2015-05-17T10:00:00Z"), 0, one), (at("2015-05-17T11:00:00Z"), 0, one)];
         let timeline = Timeline::new(Grain::Day, window, 1, points);
         assert_eq!(timeline.buckets.len(), 31);
         assert_eq!(timeline.filled(), 1);
@@ -183,10 +175,8 @@ mod tests {
     #[test]
     fn points_outside_are_left_out() {
         let window = (at("2015-05-17T10:00:00Z"), at("2015-05-17T12:00:00Z"));
-        let outside = [
-            (at("2015-05-17T12:00:00Z"), 0, Quantity::ONE),
-            (at("2015-05-17T10:00:00Z"), 7, Quantity::ONE),
-        ];
+        let outside =
+            [(at("2015-05-17T12:00:00Z"), 0, Quantity::ONE), (at("2015-05-17T10:00:00Z"), 7, Quantity::ONE)];
         assert!(Timeline::new(Grain::Hour, window, 1, outside).is_empty());
     }
 }

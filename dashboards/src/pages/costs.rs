@@ -138,15 +138,8 @@ fn stats(split: &Split) -> Vec<Stat> {
         Stat::new(label, text::money(value, currency), currency.to_string())
             .note(html! { (text::percent(value, total)) " of the total" })
     };
-    let mut stats = vec![Stat::new(
-        "Total cost",
-        text::money(total, currency),
-        currency.to_string(),
-    )];
-    stats.push(stat(
-        "Borne by tenants",
-        split.sum(|pool| pool.direct) + split.sum(|pool| pool.idle_spread),
-    ));
+    let mut stats = vec![Stat::new("Total cost", text::money(total, currency), currency.to_string())];
+    stats.push(stat("Borne by tenants", split.sum(|pool| pool.direct) + split.sum(|pool| pool.idle_spread)));
     stats.push(stat("Idle, kept apart", split.sum(|pool| pool.idle)));
     stats.push(stat("Unallocated", split.sum(|pool| pool.unallocated)));
     if let Some(invoiced) = split.invoiced.filter(|_| split.pool.is_none()) {
@@ -226,11 +219,7 @@ fn bar(pool: &PoolRow) -> Markup {
     let labelled: Vec<(String, f64, &'static str)> = parts
         .into_iter()
         .map(|(label, value, class)| {
-            (
-                format!("{label}: {}", text::percent(value, pool.total)),
-                length(value),
-                class,
-            )
+            (format!("{label}: {}", text::percent(value, pool.total)), length(value), class)
         })
         .collect();
     split_bar(&format!("How {} was split", pool.pool), &labelled)
@@ -242,25 +231,15 @@ fn tenants(view: &View, split: &Split) -> Markup {
     let unit = currency.to_string();
     let total = split.sum(|pool| pool.total);
     let with_margin = split.pool.is_none();
-    let mut columns = vec![
-        Column::text("Tenant"),
-        Column::number("Cost", &unit),
-        Column::number("Share", "of the total"),
-    ];
+    let mut columns =
+        vec![Column::text("Tenant"), Column::number("Cost", &unit), Column::number("Share", "of the total")];
     if with_margin {
-        let invoiced = split
-            .invoiced
-            .map(|amount| amount.currency.to_string())
-            .unwrap_or_default();
+        let invoiced = split.invoiced.map(|amount| amount.currency.to_string()).unwrap_or_default();
         columns.push(Column::number("Invoice", &invoiced));
         columns.push(Column::number("Margin", &invoiced));
     }
     let row = |name: Markup, cost: Decimal, money: Option<[Markup; 2]>| {
-        let mut cells = vec![
-            name,
-            parts::exact(cost, currency),
-            html! { (text::percent(cost, total)) },
-        ];
+        let mut cells = vec![name, parts::exact(cost, currency), html! { (text::percent(cost, total)) }];
         if with_margin {
             cells.extend(money.unwrap_or_else(|| [html! {}, html! {}]));
         }
@@ -277,56 +256,25 @@ fn tenants(view: &View, split: &Split) -> Markup {
                 amount(tenant.invoiced, "not invoiced yet"),
                 signed(tenant.margin(), "needs an invoice in the cost's currency"),
             ];
-            row(
-                html! { a href=(address) { bdi { (tenant.tenant) } } },
-                cost,
-                Some(money),
-            )
+            row(html! { a href=(address) { bdi { (tenant.tenant) } } }, cost, Some(money))
         })
         .collect();
     if split.tenants.others > 0 {
-        let all = Address::new("/tenants")
-            .with_all(&params)
-            .with("sort", "cost")
-            .with("order", "desc");
+        let all = Address::new("/tenants").with_all(&params).with("sort", "cost").with("order", "desc");
         let cost = Amount::new(split.tenants.others_cost, currency);
-        let margin = split
-            .tenants
-            .others_invoiced
-            .and_then(|invoiced| invoiced.minus(cost));
-        let money = [
-            amount(split.tenants.others_invoiced, "not invoiced yet"),
-            signed(margin, "not invoiced yet"),
-        ];
+        let margin = split.tenants.others_invoiced.and_then(|invoiced| invoiced.minus(cost));
+        let money =
+            [amount(split.tenants.others_invoiced, "not invoiced yet"), signed(margin, "not invoiced yet")];
         let name = html! { a href=(all) { (text::count(split.tenants.others)) " other tenants" } };
         rows.push(row(name, cost.value, Some(money)));
     }
-    rows.push(row(
-        html! { em { "Idle, kept apart" } },
-        split.sum(|pool| pool.idle),
-        None,
-    ));
-    rows.push(row(
-        html! { em { "Unallocated" } },
-        split.sum(|pool| pool.unallocated),
-        None,
-    ));
-    let whole_margin = split
-        .invoiced
-        .and_then(|invoiced| invoiced.minus(Amount::new(total, currency)));
+    rows.push(row(html! { em { "Idle, kept apart" } }, split.sum(|pool| pool.idle), None));
+    rows.push(row(html! { em { "Unallocated" } }, split.sum(|pool| pool.unallocated), None));
+    let whole_margin = split.invoiced.and_then(|invoiced| invoiced.minus(Amount::new(total, currency)));
     let foot = row(
         html! { "Total" },
         total,
-        Some([
-            amount(split.invoiced, "not invoiced yet"),
-            signed(whole_margin, "not invoiced yet"),
-        ]),
+        Some([amount(split.invoiced, "not invoiced yet"), signed(whole_margin, "not invoiced yet")]),
     );
-    Table {
-        caption: "Cost per tenant".to_owned(),
-        columns,
-        rows,
-        foot: vec![foot],
-    }
-    .render()
+    Table { caption: "Cost per tenant".to_owned(), columns, rows, foot: vec![foot] }.render()
 }

@@ -11,8 +11,8 @@ pub struct View {
     pub advice: String,
     /// A command that helps, if there is one.
     pub command: Option<String>,
-    /// Finds the full error in the log.
-    pub request_id: String,
+    /// Finds the full error in the log, where there is one.
+    pub request_id: Option<String>,
 }
 
 /// The page's body.
@@ -22,7 +22,7 @@ pub fn render(view: &View) -> Markup {
             h1.state-title { (view.title) }
             p { (view.advice) }
             @if let Some(command) = &view.command { p { "Next: " code { (command) } } }
-            p.quiet { "Request " code { (view.request_id) } ": the log has the full error under this id." }
+            @if let Some(id) = &view.request_id { p.quiet { "Request " code { (id) } ": the log has the full error under this id." } }
         }
     }
 }

@@ -93,13 +93,7 @@ fn checks(view: &View) -> Markup {
             html! { (check.remedy) },
         ]
     });
-    Table {
-        caption: "Checks".to_owned(),
-        columns,
-        rows: rows.collect(),
-        foot: Vec::new(),
-    }
-    .render()
+    Table { caption: "Checks".to_owned(), columns, rows: rows.collect(), foot: Vec::new() }.render()
 }
 
 fn sources(view: &View) -> Markup {
@@ -114,11 +108,8 @@ fn sources(view: &View) -> Markup {
     ];
     let rows = view.sources.iter().map(|source| {
         let books = source.books;
-        let balance = if books.balance() {
-            parts::badge("ok", "balanced")
-        } else {
-            parts::badge("fail", "off")
-        };
+        let balance =
+            if books.balance() { parts::badge("ok", "balanced") } else { parts::badge("fail", "off") };
         vec![
             html! { bdi { (source.source) } },
             html! { (text::count(books.accepted)) },
@@ -129,11 +120,5 @@ fn sources(view: &View) -> Markup {
             html! { (source.newest_hour.format("%Y-%m-%d %H:%M")) },
         ]
     });
-    Table {
-        caption: "Books by source".to_owned(),
-        columns,
-        rows: rows.collect(),
-        foot: Vec::new(),
-    }
-    .render()
+    Table { caption: "Books by source".to_owned(), columns, rows: rows.collect(), foot: Vec::new() }.render()
 }

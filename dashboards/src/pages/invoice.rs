@@ -114,10 +114,7 @@ fn month_of(invoice: &Invoice) -> String {
         .month
         .split_once('-')
         .and_then(|(year, month)| Some((year.parse().ok()?, month.parse().ok()?)));
-    month.map_or_else(
-        || invoice.period.month.clone(),
-        |(year, month)| text::month(year, month),
-    )
+    month.map_or_else(|| invoice.period.month.clone(), |(year, month)| text::month(year, month))
 }
 
 fn lines(invoice: &Invoice) -> Markup {
@@ -155,11 +152,7 @@ fn product(invoice: &Invoice, group: &str, lines: &[&InvoiceLine]) -> Markup {
 }
 
 fn line_row(invoice: &Invoice, line: &InvoiceLine, name: &str, sub: bool) -> Markup {
-    let unit = if line.quantity.0 == Decimal::ONE {
-        line.unit.clone()
-    } else {
-        text::plural(&line.unit)
-    };
+    let unit = if line.quantity.0 == Decimal::ONE { line.unit.clone() } else { text::plural(&line.unit) };
     html! {
         tr.sub[sub] {
             th scope="row" {
@@ -214,17 +207,11 @@ fn payment(invoice: &Invoice) -> Markup {
 }
 
 fn appendix(invoice: &Invoice) -> Markup {
-    let meters: BTreeMap<&str, &str> = invoice
-        .daily
-        .iter()
-        .map(|day| (day.meter.as_str(), day.unit.as_str()))
-        .collect();
+    let meters: BTreeMap<&str, &str> =
+        invoice.daily.iter().map(|day| (day.meter.as_str(), day.unit.as_str())).collect();
     let days: BTreeSet<NaiveDate> = invoice.daily.iter().map(|day| day.day).collect();
-    let cells: BTreeMap<(NaiveDate, &str), Quantity> = invoice
-        .daily
-        .iter()
-        .map(|day| ((day.day, day.meter.as_str()), day.quantity))
-        .collect();
+    let cells: BTreeMap<(NaiveDate, &str), Quantity> =
+        invoice.daily.iter().map(|day| ((day.day, day.meter.as_str()), day.quantity)).collect();
     let total = |meter: &str| {
         invoice
             .daily

@@ -119,11 +119,8 @@ pub fn table(
             money(row.total),
         ]
     });
-    let label = if count == 1 {
-        "1 invoice".to_owned()
-    } else {
-        format!("All {} invoices", text::count(count))
-    };
+    let label =
+        if count == 1 { "1 invoice".to_owned() } else { format!("All {} invoices", text::count(count)) };
     let foot = vec![
         html! { (label) },
         html! {},
@@ -132,21 +129,14 @@ pub fn table(
         html! {},
         html! { @match total { Some(total) => (money(total)), None => (parts::unknown("several currencies")) } },
     ];
-    Table {
-        caption: "Invoices".to_owned(),
-        columns,
-        rows: cells.collect(),
-        foot: vec![foot],
-    }
-    .render()
+    Table { caption: "Invoices".to_owned(), columns, rows: cells.collect(), foot: vec![foot] }.render()
 }
 
 /// What invoices come to; `None` where they are in several currencies, or there are none.
 fn sum(rows: &[InvoiceRow]) -> Option<Amount> {
     let currency = rows.first()?.total.currency;
-    rows.iter()
-        .try_fold(Amount::new(Decimal::ZERO, currency), |sum, row| {
-            let value = sum.value.checked_add(row.total.value)?;
-            (row.total.currency == currency).then_some(Amount { value, currency })
-        })
+    rows.iter().try_fold(Amount::new(Decimal::ZERO, currency), |sum, row| {
+        let value = sum.value.checked_add(row.total.value)?;
+        (row.total.currency == currency).then_some(Amount { value, currency })
+    })
 }

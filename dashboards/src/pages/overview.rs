@@ -29,9 +29,7 @@ pub struct Books {
 impl Books {
     /// Whether accepted = stored + duplicate + rejected.
     pub fn balance(self) -> bool {
-        self.stored
-            .checked_add(self.duplicate)
-            .and_then(|sum| sum.checked_add(self.rejected))
+        self.stored.checked_add(self.duplicate).and_then(|sum| sum.checked_add(self.rejected))
             == Some(self.accepted)
     }
 }
@@ -83,20 +81,9 @@ pub fn render(view: &View) -> Markup {
 }
 
 fn stats(view: &View) -> Vec<Stat> {
-    let mut stats = vec![Stat::new(
-        "Tenants with usage",
-        text::count(view.totals.tenants),
-        "",
-    )];
+    let mut stats = vec![Stat::new("Tenants with usage", text::count(view.totals.tenants), "")];
     for (index, meter) in view.meters.iter().enumerate() {
-        let Some(total) = view
-            .totals
-            .usage
-            .get(index)
-            .copied()
-            .flatten()
-            .filter(|_| meter.additive)
-        else {
+        let Some(total) = view.totals.usage.get(index).copied().flatten().filter(|_| meter.additive) else {
             continue;
         };
         stats.push(meter_stat(meter, total));
@@ -136,20 +123,9 @@ pub fn meter_stat(meter: &MeterColumn, total: Quantity) -> Stat {
 }
 
 fn top_tenants(view: &View, params: &[(&'static str, String)]) -> Markup {
-    let by = view
-        .meters
-        .first()
-        .map(|meter| meter.name.clone())
-        .unwrap_or_default();
-    let title = view
-        .meters
-        .first()
-        .map(|meter| meter.title.to_lowercase())
-        .unwrap_or_default();
-    let sorting = Sorting {
-        by,
-        direction: crate::html::table::Direction::Descending,
-    };
+    let by = view.meters.first().map(|meter| meter.name.clone()).unwrap_or_default();
+    let title = view.meters.first().map(|meter| meter.title.to_lowercase()).unwrap_or_default();
+    let sorting = Sorting { by, direction: crate::html::table::Direction::Descending };
     let table = TenantTable {
         caption: format!("Tenants with the most {title}"),
         meters: &view.meters,
@@ -187,28 +163,14 @@ fn money(view: &View, month: &MonthState, params: &[(&'static str, String)]) -> 
 
 /// The command that allocates the month shown.
 pub fn allocate_command(frame: &Frame) -> String {
-    let month = frame
-        .window
-        .as_ref()
-        .and_then(|bar| bar.window.period)
-        .map(|period| period.to_string());
-    format!(
-        "rentroll allocate run --period {}",
-        month.unwrap_or_else(|| "YYYY-MM".to_owned())
-    )
+    let month = frame.window.as_ref().and_then(|bar| bar.window.period).map(|period| period.to_string());
+    format!("rentroll allocate run --period {}", month.unwrap_or_else(|| "YYYY-MM".to_owned()))
 }
 
 /// The command that bills the month shown.
 pub fn bill_command(frame: &Frame) -> String {
-    let month = frame
-        .window
-        .as_ref()
-        .and_then(|bar| bar.window.period)
-        .map(|period| period.to_string());
-    format!(
-        "rentroll bill run --period {}",
-        month.unwrap_or_else(|| "YYYY-MM".to_owned())
-    )
+    let month = frame.window.as_ref().and_then(|bar| bar.window.period).map(|period| period.to_string());
+    format!("rentroll bill run --period {}", month.unwrap_or_else(|| "YYYY-MM".to_owned()))
 }
 
 fn pools(pools: &[PoolRow], total: crate::model::Amount) -> Markup {
@@ -242,22 +204,12 @@ fn pools(pools: &[PoolRow], total: crate::model::Amount) -> Markup {
         cell(sum(|pool| pool.unallocated)),
         cell(total.value),
     ];
-    Table {
-        caption: "Cost pools".to_owned(),
-        columns,
-        rows: rows.collect(),
-        foot: vec![foot],
-    }
-    .render()
+    Table { caption: "Cost pools".to_owned(), columns, rows: rows.collect(), foot: vec![foot] }.render()
 }
 
 fn books(view: &View, params: &[(&'static str, String)]) -> Markup {
     let books = view.books;
-    let balance = if books.balance() {
-        ("ok", "balanced")
-    } else {
-        ("fail", "do not balance")
-    };
+    let balance = if books.balance() { ("ok", "balanced") } else { ("fail", "do not balance") };
     html! {
         div.section-head {
             h2 { "Books" }
@@ -281,10 +233,10 @@ fn books(view: &View, params: &[(&'static str, String)]) -> Markup {
     }
 }
 
-/// The page when nothing was ever metered.
-pub fn render_empty() -> Markup {
+/// Any page about usage when nothing was ever metered.
+pub fn render_empty(title: &str) -> Markup {
     html! {
-        h1 { "Overview" }
+        h1 { (title) }
         (parts::nothing_yet("No usage has been stored yet.", "rentroll demo"))
         p.quiet {
             "Or send your own: " code { "rentroll send events.jsonl" } ", or point " code { "rentroll collect" }
@@ -307,10 +259,6 @@ fn margin_stat(view: &View) -> Option<Stat> {
     let invoiced = view.totals.invoiced?;
     let margin = invoiced.minus(view.month.as_ref()?.allocation.as_ref()?.total)?;
     let share = text::percent(margin.value, invoiced.value);
-    let stat = Stat::new(
-        "Margin",
-        text::money(margin.value, margin.currency),
-        margin.currency.to_string(),
-    );
+    let stat = Stat::new("Margin", text::money(margin.value, margin.currency), margin.currency.to_string());
     Some(stat.note(html! { "after all cost, " (share) }))
 }

@@ -69,11 +69,9 @@ pub fn render(view: &View) -> Markup {
     let all: u64 = view.reasons.iter().map(|reason| reason.count).sum();
     let address = Address::new("/rejects");
     let matching = match &view.reason {
-        Some(wanted) => view
-            .reasons
-            .iter()
-            .find(|reason| reason.reason == *wanted)
-            .map_or(0, |reason| reason.count),
+        Some(wanted) => {
+            view.reasons.iter().find(|reason| reason.reason == *wanted).map_or(0, |reason| reason.count)
+        }
         None => all,
     };
     let filtered = match &view.reason {
@@ -106,11 +104,8 @@ pub fn render(view: &View) -> Markup {
 }
 
 fn reasons(view: &View, all: u64, address: &Address) -> Markup {
-    let columns = vec![
-        Column::text("Reason"),
-        Column::number("Rejects", ""),
-        Column::number("Newest", "UTC"),
-    ];
+    let columns =
+        vec![Column::text("Reason"), Column::number("Rejects", ""), Column::number("Newest", "UTC")];
     let most = view.reasons.iter().map(|reason| reason.count).max().unwrap_or(0);
     let rows = view.reasons.iter().map(|reason| {
         let here = view.reason.as_deref() == Some(&reason.reason);
@@ -125,13 +120,8 @@ fn reasons(view: &View, all: u64, address: &Address) -> Markup {
         html! { (text::count(all)) },
         html! {},
     ];
-    Table {
-        caption: "Rejects by reason".to_owned(),
-        columns,
-        rows: rows.collect(),
-        foot: vec![foot],
-    }
-    .render()
+    Table { caption: "Rejects by reason".to_owned(), columns, rows: rows.collect(), foot: vec![foot] }
+        .render()
 }
 
 fn reject(row: &RejectRow) -> Markup {

@@ -98,18 +98,11 @@ fn stats(view: &View) -> Vec<Stat> {
         .iter()
         .filter_map(|usage| usage.quantity.map(|quantity| meter_stat(&usage.meter, quantity)))
         .collect();
-    let named = [
-        ("Invoice", view.row.invoiced),
-        ("Allocated cost", view.row.cost),
-        ("Margin", view.row.margin()),
-    ];
+    let named =
+        [("Invoice", view.row.invoiced), ("Allocated cost", view.row.cost), ("Margin", view.row.margin())];
     for (label, amount) in named {
         let Some(amount) = amount else { continue };
-        stats.push(Stat::new(
-            label,
-            text::money(amount.value, amount.currency),
-            amount.currency.to_string(),
-        ));
+        stats.push(Stat::new(label, text::money(amount.value, amount.currency), amount.currency.to_string()));
     }
     stats
 }
@@ -131,13 +124,7 @@ fn usage(view: &View) -> Markup {
             html! { (usage.meter.description) },
         ]
     });
-    Table {
-        caption: "Usage by meter".to_owned(),
-        columns,
-        rows: rows.collect(),
-        foot: Vec::new(),
-    }
-    .render()
+    Table { caption: "Usage by meter".to_owned(), columns, rows: rows.collect(), foot: Vec::new() }.render()
 }
 
 fn invoices(view: &View) -> Markup {

@@ -61,15 +61,9 @@ impl TenantTable<'_> {
             columns.push(self.sortable(column, &meter.name, Direction::Descending));
         }
         if let Some(month) = self.month {
-            let invoiced = month
-                .invoice_currency
-                .map(|currency| currency.to_string())
-                .unwrap_or_default();
-            let allocated = month
-                .allocation
-                .as_ref()
-                .map(|run| run.total.currency.to_string())
-                .unwrap_or_default();
+            let invoiced = month.invoice_currency.map(|currency| currency.to_string()).unwrap_or_default();
+            let allocated =
+                month.allocation.as_ref().map(|run| run.total.currency.to_string()).unwrap_or_default();
             for (title, unit, name) in [
                 ("Invoice", &invoiced, "invoice"),
                 ("Allocated cost", &allocated, "cost"),
@@ -88,11 +82,7 @@ impl TenantTable<'_> {
         };
         let active = (self.sorting.by == name).then_some(self.sorting.direction);
         let next = active.map_or(natural, Direction::reversed);
-        let address = address
-            .clone()
-            .without("page")
-            .with("sort", name)
-            .with("order", next.word());
+        let address = address.clone().without("page").with("sort", name).with("order", next.word());
         column.sorted_by(address.to_string(), active)
     }
 
@@ -113,20 +103,14 @@ impl TenantTable<'_> {
         if self.month.is_some() {
             cells.push(amount(row.invoiced, "not invoiced yet"));
             cells.push(amount(row.cost, "no cost allocated"));
-            cells.push(signed(
-                row.margin(),
-                "needs an invoice and an allocated cost in one currency",
-            ));
+            cells.push(signed(row.margin(), "needs an invoice and an allocated cost in one currency"));
         }
         cells
     }
 
     /// The largest value of a meter on this page, as a length.
     fn largest(&self, index: usize) -> f64 {
-        let values = self
-            .rows
-            .iter()
-            .filter_map(|row| row.usage.get(index).copied().flatten());
+        let values = self.rows.iter().filter_map(|row| row.usage.get(index).copied().flatten());
         values.map(|value| value.nanos() as f64).fold(0.0, f64::max)
     }
 
@@ -151,10 +135,7 @@ impl TenantTable<'_> {
         if self.month.is_some() {
             cells.push(amount(self.totals.invoiced, "not invoiced yet"));
             cells.push(amount(self.totals.cost, "no cost allocated"));
-            cells.push(signed(
-                self.totals.margin(),
-                "needs invoices and an allocation in one currency",
-            ));
+            cells.push(signed(self.totals.margin(), "needs invoices and an allocation in one currency"));
         }
         cells
     }

@@ -40,9 +40,7 @@ impl View {
         if !self.search.is_empty() {
             address = address.with("q", &self.search);
         }
-        address
-            .with("sort", &self.sorting.by)
-            .with("order", self.sorting.direction.word())
+        address.with("sort", &self.sorting.by).with("order", self.sorting.direction.word())
     }
 }
 

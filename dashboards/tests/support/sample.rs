@@ -59,18 +59,8 @@ pub(crate) fn meters() -> Vec<MeterColumn> {
         additive: true,
     };
     vec![
-        meter(
-            "requests",
-            "Requests",
-            "requests",
-            "Requests answered, whatever their status",
-        ),
-        meter(
-            "egress_bytes",
-            "Egress bytes",
-            "bytes",
-            "Bytes of response bodies sent",
-        ),
+        meter("requests", "Requests", "requests", "Requests answered, whatever their status"),
+        meter("egress_bytes", "Egress bytes", "bytes", "Bytes of response bodies sent"),
     ]
 }
 
@@ -90,10 +80,7 @@ fn row(tenant: &str, plan: &str, requests: i64, bytes: i64, invoiced: &str, cost
     TenantRow {
         tenant: tenant.into(),
         plan: Some(plan.into()),
-        usage: vec![
-            Some(Quantity::from_int(requests)),
-            Some(Quantity::from_int(bytes)),
-        ],
+        usage: vec![Some(Quantity::from_int(requests)), Some(Quantity::from_int(bytes))],
         invoiced: usd(invoiced),
         cost: usd(cost),
     }
@@ -101,51 +88,23 @@ fn row(tenant: &str, plan: &str, requests: i64, bytes: i64, invoiced: &str, cost
 
 pub(crate) fn rows() -> Vec<TenantRow> {
     vec![
-        row(
-            "66.249.73.135",
-            "enterprise",
-            482,
-            74_112_331,
-            "204.82",
-            "72.310944821",
-        ),
-        row(
-            "46.105.14.53",
-            "enterprise",
-            364,
-            4_731_209,
-            "203.64",
-            "42.118820113",
-        ),
-        row(
-            "130.237.218.86",
-            "enterprise",
-            357,
-            70_213_876,
-            "203.57",
-            "60.000000001",
-        ),
+        row("66.249.73.135", "enterprise", 482, 74_112_331, "204.82", "72.310944821"),
+        row("46.105.14.53", "enterprise", 364, 4_731_209, "203.64", "42.118820113"),
+        row("130.237.218.86", "enterprise", 357, 70_213_876, "203.57", "60.000000001"),
         row("75.97.9.59", "enterprise", 273, 31_998_101, "202.73", "39.7"),
         row("50.16.19.13", "pro", 113, 1_221_398, "20.88", "12.6"),
         row("209.85.238.199", "pro", 102, 4_712_001, "20.77", "12.1"),
         row("68.180.224.225", "pro", 99, 1_032_112, "20.74", "11.55"),
         row(HOSTILE, "pro", 84, 421_212, "20.59", "9.43"),
         row("100.43.83.137", "pro", 84, 311_012, "20.59", "9.41"),
-        TenantRow {
-            plan: None,
-            invoiced: None,
-            ..row("198.46.149.143", "", 82, 912_112, "0", "21.2")
-        },
+        TenantRow { plan: None, invoiced: None, ..row("198.46.149.143", "", 82, 912_112, "0", "21.2") },
     ]
 }
 
 pub(crate) fn totals() -> TenantTotals {
     TenantTotals {
         tenants: 1_753,
-        usage: vec![
-            Some(Quantity::from_int(10_000)),
-            Some(Quantity::from_int(2_747_282_740)),
-        ],
+        usage: vec![Some(Quantity::from_int(10_000)), Some(Quantity::from_int(2_747_282_740))],
         invoiced: usd("1482.17"),
         cost: usd("1480"),
     }
@@ -177,11 +136,7 @@ fn charts(id: &str, scale: i64, unit: &str, title: &str) -> Chart {
             named("66.249.73.135"),
             named("46.105.14.53"),
             named(HOSTILE),
-            Series {
-                label: "1,750 others".into(),
-                href: None,
-                rest: true,
-            },
+            Series { label: "1,750 others".into(), href: None, rest: true },
         ],
         timeline: Timeline::new(Grain::Hour, (start, start + Duration::hours(84)), 4, points),
     }
@@ -216,12 +171,7 @@ pub(crate) fn overview() -> overview::View {
         top: rows(),
         month: Some(month()),
         pools: pools(),
-        books: overview::Books {
-            accepted: 10_000,
-            stored: 10_000,
-            duplicate: 0,
-            rejected: 0,
-        },
+        books: overview::Books { accepted: 10_000, stored: 10_000, duplicate: 0, rejected: 0 },
         rejects: 3,
         newest_event: Some(at("2015-05-20T21:05:59Z")),
     }
@@ -233,10 +183,7 @@ pub(crate) fn tenants() -> tenants::View {
         meters: meters(),
         month: Some(month()),
         search: String::new(),
-        sorting: Sorting {
-            by: "requests".into(),
-            direction: Direction::Descending,
-        },
+        sorting: Sorting { by: "requests".into(), direction: Direction::Descending },
         page: 2,
         rows: rows(),
         totals: totals(),
@@ -270,22 +217,10 @@ pub(crate) fn tenant() -> tenant::View {
     let usage = meters()
         .into_iter()
         .zip(rows()[0].usage.clone())
-        .map(|(meter, quantity)| tenant::MeterUsage {
-            meter,
-            quantity,
-            events: 482,
-        });
+        .map(|(meter, quantity)| tenant::MeterUsage { meter, quantity, events: 482 });
     let mut chart = charts("requests", 1, "requests", "Requests");
-    chart.series = vec![Series {
-        label: "66.249.73.135".into(),
-        href: None,
-        rest: false,
-    }];
-    chart
-        .timeline
-        .buckets
-        .iter_mut()
-        .for_each(|bucket| bucket.values.truncate(1));
+    chart.series = vec![Series { label: "66.249.73.135".into(), href: None, rest: false }];
+    chart.timeline.buckets.iter_mut().for_each(|bucket| bucket.values.truncate(1));
     tenant::View {
         frame: frame(Section::Tenants, "/tenants/66.249.73.135"),
         row: rows().remove(0),
@@ -341,31 +276,20 @@ pub(crate) fn rejects() -> rejects::View {
         place: place.into(),
         tenant: String::new(),
         reason: reason.into(),
-        field: if reason == "invalid" {
-            "data.bytes".into()
-        } else {
-            String::new()
-        },
+        field: if reason == "invalid" { "data.bytes".into() } else { String::new() },
         detail: detail.into(),
         bytes: bytes.to_vec(),
         size: bytes.len() as u64,
     };
     rejects::View {
-        frame: Frame {
-            data_as_of: Some(at("2026-11-24T08:12:31Z")),
-            ..Frame::bare(Section::Rejects)
-        },
+        frame: Frame { data_as_of: Some(at("2026-11-24T08:12:31Z")), ..Frame::bare(Section::Rejects) },
         reasons: vec![
             rejects::ReasonCount {
                 reason: "unreadable".into(),
                 count: 2,
                 newest: at("2026-11-24T08:11:02Z"),
             },
-            rejects::ReasonCount {
-                reason: "invalid".into(),
-                count: 1,
-                newest: at("2026-11-24T08:10:02Z"),
-            },
+            rejects::ReasonCount { reason: "invalid".into(), count: 1, newest: at("2026-11-24T08:10:02Z") },
         ],
         reason: None,
         page: 1,
@@ -400,10 +324,7 @@ pub(crate) fn health() -> health::View {
         remedy: remedy.into(),
     };
     health::View {
-        frame: Frame {
-            data_as_of: Some(at("2026-11-24T08:12:31Z")),
-            ..Frame::bare(Section::Health)
-        },
+        frame: Frame { data_as_of: Some(at("2026-11-24T08:12:31Z")), ..Frame::bare(Section::Health) },
         checks: vec![
             check(
                 "Batches",
@@ -412,21 +333,11 @@ pub(crate) fn health() -> health::View {
                 "It is finished when the aggregator runs.",
             ),
             check("Store", CheckState::Ok, "answers in 3 ms", ""),
-            check(
-                "Books",
-                CheckState::Ok,
-                "accepted = stored + duplicate + rejected, for every source",
-                "",
-            ),
+            check("Books", CheckState::Ok, "accepted = stored + duplicate + rejected, for every source", ""),
         ],
         sources: vec![health::SourceBooks {
             source: "access-log".into(),
-            books: overview::Books {
-                accepted: 10_003,
-                stored: 10_000,
-                duplicate: 0,
-                rejected: 3,
-            },
+            books: overview::Books { accepted: 10_003, stored: 10_000, duplicate: 0, rejected: 3 },
             newest_hour: at("2026-11-24T08:00:00Z"),
         }],
     }
@@ -437,7 +348,7 @@ pub(crate) fn failed() -> failed::View {
         title: "The store did not answer".into(),
         advice: "Usage may well be there: it could not be read. Reload in a moment.".into(),
         command: Some("rentroll doctor".into()),
-        request_id: "5b1c9e7a0412".into(),
+        request_id: Some("5b1c9e7a-12".into()),
     }
 }
 
@@ -493,11 +404,7 @@ pub(crate) fn invoice() -> invoice::View {
             payment_instructions: vec!["IBAN IE29 AIBK 9311 5212 3456 78".into(), "BIC AIBKIE2D".into()],
             payment_terms_days: 30,
         },
-        buyer: Party {
-            name: "66.249.73.135".into(),
-            address: vec![],
-            tax_id: None,
-        },
+        buyer: Party { name: "66.249.73.135".into(), address: vec![], tax_id: None },
         period: BilledPeriod {
             month: "2015-05".into(),
             zone: "UTC".into(),
@@ -507,53 +414,13 @@ pub(crate) fn invoice() -> invoice::View {
         issue_date: NaiveDate::from_ymd_opt(2026, 11, 24).unwrap(),
         due_date: NaiveDate::from_ymd_opt(2026, 12, 24).unwrap(),
         lines: vec![
-            line(
-                1,
-                LineKind::BaseFee,
-                "Enterprise",
-                "monthly fee",
-                "1",
-                "month",
-                "200",
-                "200.00",
-            ),
-            line(
-                2,
-                LineKind::Usage,
-                "Requests",
-                "first 100 requests",
-                "100",
-                "request",
-                "0",
-                "0.00",
-            ),
-            line(
-                3,
-                LineKind::Usage,
-                "Requests",
-                "next 900 requests",
-                "382",
-                "request",
-                "0.01",
-                "3.82",
-            ),
-            line(
-                4,
-                LineKind::Usage,
-                "Egress",
-                "egress, per GB",
-                "0.074112331",
-                "GB",
-                "0.09",
-                "0.01",
-            ),
+            line(1, LineKind::BaseFee, "Enterprise", "monthly fee", "1", "month", "200", "200.00"),
+            line(2, LineKind::Usage, "Requests", "first 100 requests", "100", "request", "0", "0.00"),
+            line(3, LineKind::Usage, "Requests", "next 900 requests", "382", "request", "0.01", "3.82"),
+            line(4, LineKind::Usage, "Egress", "egress, per GB", "0.074112331", "GB", "0.09", "0.01"),
         ],
         subtotal: Exact(dec("203.83")),
-        tax: Some(InvoiceTax {
-            name: "VAT".into(),
-            rate: Exact(dec("0.23")),
-            amount: Exact(dec("46.88")),
-        }),
+        tax: Some(InvoiceTax { name: "VAT".into(), rate: Exact(dec("0.23")), amount: Exact(dec("46.88")) }),
         total: Exact(dec("250.71")),
         daily: (17..=20)
             .flat_map(|d| {
@@ -568,10 +435,5 @@ pub(crate) fn invoice() -> invoice::View {
         catalogue_digest: "0f3c".repeat(16),
         usage_digest: "9b7d".repeat(16),
     };
-    invoice::View {
-        frame: Frame::bare(Section::Invoices),
-        invoice,
-        digest: "c4e1".repeat(16),
-        intact: true,
-    }
+    invoice::View { frame: Frame::bare(Section::Invoices), invoice, digest: "c4e1".repeat(16), intact: true }
 }

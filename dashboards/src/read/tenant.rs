@@ -1,0 +1,59 @@
+//! One tenant: usage by meter with the events behind it, cost by pool.
+
+use std::collections::HashMap;
+
+use super::{BUCKET_IN_WINDOW, ReadError, Reader, decimal, quantity, with_window};
+use crate::model::{AllocationRun, TenantRow};
+use crate::pages::tenant::{MeterUsage, PoolShare};
+use crate::window::Window;
+
+impl Reader {
+    /// Usage by meter; the quantities are those of `row`.
+    pub async fn meter_usage(&self, window: &Window, row: &TenantRow) -> Result<Vec<MeterUsage>, ReadError> {
+        let sql = format!(
+            "SELECT toString(meter), toUInt64(greatest(sum(events), 0)) FROM {table} \
+             WHERE tenant = {{tenant:String}} AND {BUCKET_IN_WINDOW} GROUP BY meter",
+            table = window.rollup().table(),
+        );
+        let query = with_window(self.query(&sql), window).param("tenant", &row.tenant);
+        let events: HashMap<String, u64> = query.fetch_all::<(String, u64)>().await?.into_iter().collect();
+        let usage = self.meter_columns().into_iter().enumerate().map(|(index, meter)| MeterUsage {
+            quantity: row.usage.get(index).copied().flatten(),
+            events: events.get(&meter.name).copied().unwrap_or(0),
+            meter,
+        });
+        Ok(usage.collect())
+    }
+
+    /// What each pool of an allocation costs one tenant.
+    pub async fn pool_shares(
+        &self,
+        window: &Window,
+        run: &AllocationRun,
+        tenant: &str,
+    ) -> Result<Vec<PoolShare>, ReadError> {
+        let Some(period) = window.period else { return Ok(Vec::new()) };
+        let sql = "SELECT toString(pool), toString(sum(driver_units)), toString(sum(direct)), toString(sum(idle_share)), \
+                   toString(sum(total)) FROM allocations \
+                   WHERE period = {period:String} AND run_id = {run:String} AND tenant = {tenant:String} \
+                   GROUP BY pool ORDER BY pool";
+        let rows: Vec<(String, String, String, String, String)> = self
+            .query(sql)
+            .param("period", period.to_string())
+            .param("run", &run.run_id)
+            .param("tenant", tenant)
+            .fetch_all()
+            .await?;
+        rows.into_iter()
+            .map(|(pool, driver_units, direct, idle_share, total)| {
+                Ok(PoolShare {
+                    pool,
+                    driver_units: quantity(&driver_units)?,
+                    direct: decimal(&direct)?,
+                    idle_share: decimal(&idle_share)?,
+                    total: decimal(&total)?,
+                })
+            })
+            .collect()
+    }
+}
