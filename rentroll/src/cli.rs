@@ -50,6 +50,10 @@ pub enum Command {
     Config(verbs::config::Args),
     /// The balance per source and hour: accepted = stored + duplicate + rejected.
     Books(verbs::books::Args),
+    /// Measure, beside a peer in the same run.
+    Bench(verbs::bench::Args),
+    /// Who uses how much.
+    Tenants(verbs::tenants::Args),
     /// Run the whole chain on a real log, and show what comes of it.
     Demo(verbs::demo::Args),
     /// What is wrong with this set-up, and what to do.
@@ -116,6 +120,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             Command::Topics(args) => verbs::topics::run(&context, args).await,
             Command::Config(args) => verbs::config::run(&context, args),
             Command::Books(args) => verbs::books::run(&context, args).await,
+            Command::Bench(args) => verbs::bench::run(args),
+            Command::Tenants(args) => verbs::tenants::run(&context, args).await,
             Command::Demo(args) => verbs::demo::run(&context, args).await,
             Command::Doctor(args) => verbs::doctor::run(&context, args).await,
             Command::Rejects(args) => verbs::rejects::run(&context, args).await,

@@ -4,11 +4,13 @@
 //! through [`crate::output`]. It returns [`crate::cli::Exit`]; a mistake of the user's is a
 //! [`crate::cli::WrongUse`].
 
+pub mod bench;
 pub mod books;
 pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod migrate;
 pub mod rejects;
+pub mod tenants;
 pub mod topics;
 pub mod up;
