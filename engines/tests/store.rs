@@ -3,8 +3,8 @@
 //!
 //! A process holds one engine: all tests share it, each in a database of its own.
 
-// The modules are the files of one program.
-#![allow(unreachable_pub)]
+// The modules are the files of one program; a helper that panics is a test that fails.
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 #[path = "store/common.rs"]
 mod common;

@@ -54,7 +54,17 @@ pub enum StoreError {
     /// The embedded engine cannot be started.
     #[error(transparent)]
     Engine(EngineError),
-    /// Another process, or this one, holds the data directory and does not serve it to us.
+    /// This process has another embedded store open, and can have only one.
+    #[error(
+        "the embedded store in {path} cannot be opened: this process has the one in {open} open, and can have only one"
+    )]
+    Occupied {
+        /// The data directory.
+        path: PathBuf,
+        /// The one that is open.
+        open: PathBuf,
+    },
+    /// Another process holds the data directory and does not serve it to us.
     #[error(
         "the store in {path} is in use by {owner}, which does not answer: stop it, or wait until it has stopped"
     )]
@@ -158,27 +168,20 @@ impl StoreError {
         use clickhouse::error::Error;
         match error {
             Error::BadResponse(text) => from_text(text, url, user),
-            Error::Network(_) | Error::TimedOut => StoreError::Unavailable {
-                url: url.to_owned(),
-                reason: with_causes(&error),
-            },
-            Error::InvalidParams(_) | Error::Unsupported(_) => StoreError::Config {
-                key: "store.url",
-                reason: with_causes(&error),
-            },
-            other => StoreError::Answer {
-                reason: with_causes(&other),
-            },
+            Error::Network(_) | Error::TimedOut => {
+                StoreError::Unavailable { url: url.to_owned(), reason: with_causes(&error) }
+            }
+            Error::InvalidParams(_) | Error::Unsupported(_) => {
+                StoreError::Config { key: "store.url", reason: with_causes(&error) }
+            }
+            other => StoreError::Answer { reason: with_causes(&other) },
         }
     }
 }
 
 /// Sorts ClickHouse's words.
 fn from_text(text: String, url: &str, user: &str) -> StoreError {
-    let unavailable = |reason: String| StoreError::Unavailable {
-        url: url.to_owned(),
-        reason,
-    };
+    let unavailable = |reason: String| StoreError::Unavailable { url: url.to_owned(), reason };
     let Some(code) = exception_code(&text) else {
         // Not ClickHouse's words: a proxy's, or a server's that is going down.
         return unavailable(text);
@@ -187,10 +190,7 @@ fn from_text(text: String, url: &str, user: &str) -> StoreError {
         return StoreError::Full { message: text };
     }
     match code {
-        192 | 193 | 194 | 516 => StoreError::Credential {
-            url: url.to_owned(),
-            user: user.to_owned(),
-        },
+        192 | 193 | 194 | 516 => StoreError::Credential { url: url.to_owned(), user: user.to_owned() },
         // Timeouts, limits of the moment, a cluster's coordination, a server that goes down.
         74 | 76 | 95 | 159 | 160 | 173 | 198 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 244 | 252
         | 279 | 285 | 286 | 319 | 341 | 364 | 373 | 394 | 425 | 439 | 473 | 574 | 659 | 667 | 999 => {
@@ -235,23 +235,14 @@ mod tests {
     fn sorts_by_what_can_be_done() {
         assert!(sorted("Code: 241. DB::Exception: Memory limit exceeded").is_retryable());
         assert!(sorted("502 Bad Gateway").is_retryable());
-        assert!(matches!(
-            sorted("Code: 243. DB::Exception: Cannot reserve 1 MiB"),
-            StoreError::Full { .. }
-        ));
+        assert!(matches!(sorted("Code: 243. DB::Exception: Cannot reserve 1 MiB"), StoreError::Full { .. }));
         let full = "Code: 75. DB::ErrnoException: Cannot write, errno: 28, strerror: No space left on device";
         assert!(matches!(sorted(full), StoreError::Full { .. }));
         for code in [53, 117, 60] {
             let error = sorted(&format!("Code: {code}. DB::Exception: x"));
-            assert!(
-                matches!(error, StoreError::Refused { code: found, .. } if found == code),
-                "{error}"
-            );
+            assert!(matches!(error, StoreError::Refused { code: found, .. } if found == code), "{error}");
             assert!(!error.is_retryable());
         }
-        assert!(matches!(
-            sorted("Code: 516. DB::Exception: x"),
-            StoreError::Credential { .. }
-        ));
+        assert!(matches!(sorted("Code: 516. DB::Exception: x"), StoreError::Credential { .. }));
     }
 }

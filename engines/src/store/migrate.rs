@@ -51,11 +51,7 @@ impl Store {
         self.create_database().await?;
         self.run(RECORDS).await?;
         let from = check(&self.applied().await?, migrations)?;
-        let mut migrated = Migrated {
-            from,
-            to: from,
-            applied: Vec::new(),
-        };
+        let mut migrated = Migrated { from, to: from, applied: Vec::new() };
         for migration in migrations.iter().skip(from as usize) {
             for statement in migration.statements() {
                 self.run(statement).await?;
@@ -66,11 +62,7 @@ impl Store {
                 checksum: migration.checksum(),
             };
             self.record(record).await?;
-            tracing::info!(
-                version = migration.version,
-                name = migration.name,
-                "applied a schema step"
-            );
+            tracing::info!(version = migration.version, name = migration.name, "applied a schema step");
             migrated.to = migration.version;
             migrated.applied.push(migration.name);
         }
@@ -98,36 +90,18 @@ impl Store {
     async fn create_database(&self) -> Result<(), StoreError> {
         let (database, client) = (self.database(), self.client().clone().with_database(""));
         // A server's administrator chooses the engine (Replicated, say); ours must not be left to the default.
-        let engine = if self.is_embedded_here() {
-            " ENGINE = Atomic"
-        } else {
-            ""
-        };
+        let engine = if self.is_embedded_here() { " ENGINE = Atomic" } else { "" };
         let sql = format!("CREATE DATABASE IF NOT EXISTS `{database}`{engine}");
-        client
-            .query_raw(&sql)
-            .execute()
-            .await
-            .map_err(|error| self.error(error))
+        client.query_raw(&sql).execute().await.map_err(|error| self.error(error))
     }
 
     async fn run(&self, statement: &str) -> Result<(), StoreError> {
-        self.client()
-            .query_raw(statement)
-            .execute()
-            .await
-            .map_err(|error| self.error(error))
+        self.client().query_raw(statement).execute().await.map_err(|error| self.error(error))
     }
 
     /// What was applied; nothing if the table, or the database, is missing.
     async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
-        match self
-            .client()
-            .query(APPLIED)
-            .fetch_all::<Applied>()
-            .await
-            .map_err(|error| self.error(error))
-        {
+        match self.client().query(APPLIED).fetch_all::<Applied>().await.map_err(|error| self.error(error)) {
             Err(StoreError::Refused { code: 60 | 81, .. }) => Ok(Vec::new()),
             other => other,
         }
@@ -161,10 +135,7 @@ fn check(applied: &[Applied], migrations: &[Migration]) -> Result<u32, SchemaErr
     let mut expected = 1;
     for step in applied {
         if step.version > expected {
-            return Err(SchemaError::Gap {
-                missing: expected,
-                found: step.version,
-            });
+            return Err(SchemaError::Gap { missing: expected, found: step.version });
         }
         // Versions up to `known` have a migration: they are contiguous from 1.
         let Some(migration) = migrations.get(step.version as usize - 1) else {
@@ -188,16 +159,8 @@ mod tests {
     use super::*;
 
     const STEPS: &[Migration] = &[
-        Migration {
-            version: 1,
-            name: "0001_a",
-            sql: "a;\n",
-        },
-        Migration {
-            version: 2,
-            name: "0002_b",
-            sql: "b;\n",
-        },
+        Migration { version: 1, name: "0001_a", sql: "a;\n" },
+        Migration { version: 2, name: "0002_b", sql: "b;\n" },
     ];
 
     fn applied(migration: &Migration) -> Applied {
@@ -213,17 +176,11 @@ mod tests {
         assert_eq!(check(&[], STEPS), Ok(0));
         assert_eq!(check(&[applied(&STEPS[0])], STEPS), Ok(1));
         assert_eq!(check(&[applied(&STEPS[0]), applied(&STEPS[1])], STEPS), Ok(2));
-        assert_eq!(
-            check(&[applied(&STEPS[1])], STEPS),
-            Err(SchemaError::Gap { missing: 1, found: 2 })
-        );
+        assert_eq!(check(&[applied(&STEPS[1])], STEPS), Err(SchemaError::Gap { missing: 1, found: 2 }));
         let newer = check(&[applied(&STEPS[0]), applied(&STEPS[1])], &STEPS[..1]);
         assert_eq!(newer, Err(SchemaError::Newer { known: 1, found: 2 }));
         let mut edited = applied(&STEPS[0]);
         edited.checksum = "other".to_owned();
-        assert!(matches!(
-            check(&[edited], STEPS),
-            Err(SchemaError::Edited { version: 1, .. })
-        ));
+        assert!(matches!(check(&[edited], STEPS), Err(SchemaError::Edited { version: 1, .. })));
     }
 }

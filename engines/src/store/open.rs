@@ -30,6 +30,8 @@ use super::{Inner, Store, StoreConfig, StoreError};
 
 /// How long to wait for a process that holds the lock and does not serve yet, or is closing.
 const TAKEOVER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long to wait for this process to close the other store that it has open.
+const CLOSING_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a store may take to answer `SELECT 1` when it is opened.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Passwords are this many random bits, in hexadecimal.
@@ -72,17 +74,11 @@ pub(super) async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
     check_database(&config.database)?;
     if let Some(url) = &config.url {
         let password = config.password.clone().unwrap_or_default();
-        let store = store(
-            config,
-            url.trim_end_matches('/').to_owned(),
-            config.user.clone(),
-            password,
-            None,
-        )?;
+        let store = store(config, url.trim_end_matches('/').to_owned(), config.user.clone(), password, None)?;
         store.answers().await?;
         return Ok(store);
     }
-    let deadline = Instant::now() + TAKEOVER_WAIT_MAX;
+    let begun = Instant::now();
     loop {
         let own = config.clone();
         // Loading the library, opening the engine and waiting for locks all block.
@@ -91,7 +87,7 @@ pub(super) async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
             what: "opening the embedded store".to_owned(),
             source: io::Error::other(error),
         })??;
-        let owner = match found {
+        let holder = match found {
             Found::Here(embedded) => {
                 let url = format!("http://{}", embedded.face.address());
                 let (user, password) = (embedded.user.clone(), embedded.password.clone());
@@ -104,41 +100,37 @@ pub(super) async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
                 match store.answers().await {
                     Ok(()) => return Ok(store),
                     Err(StoreError::Unavailable { .. } | StoreError::Credential { .. }) => {
-                        format!("process {}", face.pid)
+                        Holder::Process(format!("process {}", face.pid))
                     }
                     Err(error) => return Err(error),
                 }
             }
-            Found::Locked(owner) => owner,
+            Found::Held(holder) => holder,
         };
-        if Instant::now() >= deadline {
-            return Err(StoreError::InUse {
-                path: config.data_dir.clone(),
-                owner,
-            });
+        let path = config.data_dir.clone();
+        match holder {
+            Holder::Process(owner) if begun.elapsed() >= TAKEOVER_WAIT_MAX => {
+                return Err(StoreError::InUse { path, owner });
+            }
+            Holder::Here(open) if begun.elapsed() >= CLOSING_WAIT_MAX => {
+                return Err(StoreError::Occupied { path, open });
+            }
+            _ => {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 fn check_database(name: &str) -> Result<(), StoreError> {
-    let is_plain = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if name.is_empty() || !is_plain {
         let reason = format!("`{name}` is not a database name: use letters, digits and underscores");
-        return Err(StoreError::Config {
-            key: "store.database",
-            reason,
-        });
+        return Err(StoreError::Config { key: "store.database", reason });
     }
     if name == "default" {
         let reason =
             "`default` is of another kind in the embedded engine: choose a name of its own".to_owned();
-        return Err(StoreError::Config {
-            key: "store.database",
-            reason,
-        });
+        return Err(StoreError::Config { key: "store.database", reason });
     }
     Ok(())
 }
@@ -155,44 +147,24 @@ fn store(
         reason: format!("`{url}` does not begin with http://; for TLS put a local proxy before the server"),
     })?;
     // On loopback, LZ4 costs more time than the bytes that it saves.
-    let is_loopback = ["127.", "localhost", "[::1]"]
-        .iter()
-        .any(|local| host.starts_with(local));
+    let is_loopback = ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local));
     let client = Client::default()
         .with_url(&url)
         .with_user(&user)
         .with_password(&password)
         .with_database(&config.database)
-        .with_compression(if is_loopback {
-            Compression::None
-        } else {
-            Compression::Lz4
-        });
+        .with_compression(if is_loopback { Compression::None } else { Compression::Lz4 });
     let database = config.database.clone();
-    Ok(Store {
-        inner: Arc::new(Inner {
-            client,
-            url,
-            user,
-            password,
-            database,
-            embedded,
-        }),
-    })
+    Ok(Store { inner: Arc::new(Inner { client, url, user, password, database, embedded }) })
 }
 
 impl Store {
     /// Asks it something, with the credential.
     async fn answers(&self) -> Result<(), StoreError> {
-        tokio::time::timeout(ANSWER_WAIT_MAX, self.ping())
-            .await
-            .unwrap_or_else(|_| {
-                let reason = format!("no answer within {} s", ANSWER_WAIT_MAX.as_secs());
-                Err(StoreError::Unavailable {
-                    url: self.url().to_owned(),
-                    reason,
-                })
-            })
+        tokio::time::timeout(ANSWER_WAIT_MAX, self.ping()).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {} s", ANSWER_WAIT_MAX.as_secs());
+            Err(StoreError::Unavailable { url: self.url().to_owned(), reason })
+        })
     }
 }
 
@@ -201,8 +173,16 @@ enum Found {
     Here(Arc<Embedded>),
     /// Said to be served by another one.
     There(FaceFile),
-    /// Held by somebody who does not say where.
-    Locked(String),
+    /// Held, for the moment.
+    Held(Holder),
+}
+
+/// Who keeps us from opening a data directory.
+enum Holder {
+    /// A process that does not serve it.
+    Process(String),
+    /// This process, whose engine has another one open: the library holds one path.
+    Here(PathBuf),
 }
 
 /// Shares what this process has open, or takes the lock and opens it, or finds who has it.
@@ -217,20 +197,15 @@ fn take_or_find(config: &StoreConfig) -> Result<Found, StoreError> {
         if *path == folder {
             return Ok(Found::Here(embedded));
         }
-        // The library holds one path per process.
-        return Ok(Found::Locked(format!(
-            "this process, which has {} open",
-            path.display()
-        )));
+        // Another process may serve it.
+        return Ok(match find(&folder) {
+            Found::There(face) => Found::There(face),
+            _ => Found::Held(Holder::Here(path.clone())),
+        });
     }
     let lock_path = folder.join("lock");
     let mut options = OpenOptions::new();
-    options
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600);
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let lock = options.open(&lock_path).map_err(io_error("open", &lock_path))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -244,12 +219,9 @@ fn take_or_find(config: &StoreConfig) -> Result<Found, StoreError> {
 
 fn find(folder: &Path) -> Found {
     let path = folder.join("face.json");
-    match fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<FaceFile>(&bytes).ok())
-    {
+    match fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<FaceFile>(&bytes).ok()) {
         Some(face) => Found::There(face),
-        None => Found::Locked("another process".to_owned()),
+        None => Found::Held(Holder::Process("another process".to_owned())),
     }
 }
 
@@ -263,18 +235,11 @@ fn start(config: &StoreConfig, folder: &Path, lock: File) -> Result<Embedded, St
         None => credential(&folder.join("credential"))?,
     };
     let engine = Engine::open(library, &data, &engine_options(config.memory_bytes_max))?;
-    let face = FaceConfig {
-        listen: config.listen,
-        user: config.user.clone(),
-        password: password.clone(),
-        scratch,
-    };
+    let face =
+        FaceConfig { listen: config.listen, user: config.user.clone(), password: password.clone(), scratch };
     let face = Face::start(engine, face).map_err(|error| match error {
         FaceError::Listen { address, source } => StoreError::Listen { address, source },
-        FaceError::Start(source) => StoreError::Io {
-            what: "start the store's HTTP face".to_owned(),
-            source,
-        },
+        FaceError::Start(source) => StoreError::Io { what: "start the store's HTTP face".to_owned(), source },
         FaceError::Engine(error) => error.into(),
     })?;
     let file = FaceFile {
@@ -302,6 +267,8 @@ fn engine_options(memory_bytes_max: u64) -> Vec<String> {
         format!("--max_server_memory_usage={memory_bytes_max}"),
         // An eighth: marks of some hundred million rows; what does not fit is read again.
         format!("--mark_cache_size={}", memory_bytes_max / 8),
+        format!("--primary_index_cache_size={}", memory_bytes_max / 16),
+        format!("--index_mark_cache_size={}", memory_bytes_max / 16),
     ]
 }
 
@@ -324,18 +291,12 @@ fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(true).write(true).mode(0o600);
     let mut file = options.open(&temporary).map_err(io_error("create", &temporary))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &temporary))?;
     fs::rename(&temporary, path).map_err(io_error("write", path))
 }
 
 fn create_folder(path: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io_error("create", path))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))
 }
 
 fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {

@@ -66,7 +66,7 @@ async fn an_edited_step_is_refused() {
 async fn a_step_that_stopped_halfway_is_finished() {
     let store = store("halfway").await;
     let broken = Migration {
-        sql: "CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = MergeTree ORDER BY n;\nNONSENSE;\n",
+        sql: "CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = MergeTree ORDER BY n;\nCREATE NONSENSE;\n",
         ..FIRST
     };
     let error = store.migrate(&[broken]).await.unwrap_err();
@@ -105,7 +105,7 @@ async fn an_identity_is_found_by_the_projection() {
     let store = store("projection").await;
     store.migrate(MIGRATIONS).await.unwrap();
     let client = store.client();
-    let fill = "INSERT INTO events (tenant, identity) SELECT toString(number % 100), unhex(lpad(hex(number), 32, '0')) FROM numbers(100000)";
+    let fill = "INSERT INTO events (tenant, arrived_at, identity) SELECT toString(number % 100), now(), unhex(lpad(hex(number), 32, '0')) FROM numbers(100000)";
     client.query_raw(fill).execute().await.unwrap();
     let sql = "EXPLAIN indexes = 1, projections = 1 SELECT identity FROM events WHERE identity IN (unhex('00000000000000000000000000000007'))";
     let plan: Vec<String> = client.query_raw(sql).fetch_all().await.unwrap();

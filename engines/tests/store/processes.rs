@@ -1,8 +1,8 @@
 //! Several processes, and processes that die.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,6 +21,8 @@ const LISTEN: &str = "RENTROLL_TEST_LISTEN";
 struct Process {
     child: Child,
     said: String,
+    /// Kept open: what the test harness says at the end must go somewhere.
+    _lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
@@ -33,9 +35,10 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let said = lines.find_map(|line| line.split_once("child: ").map(|(_, said)| said.to_owned()));
-        Process { child, said: said.expect("a child that opened the store or said why not") }
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said =
+            lines.find_map(|line| line.unwrap().split_once("child: ").map(|(_, said)| said.to_owned()));
+        Process { child, said: said.expect("a child that opened the store or said why not"), _lines: lines }
     }
 
     /// Lets it end by itself.
@@ -83,7 +86,8 @@ async fn the_second_process_is_a_client_of_the_first() {
     let _own = store("processes").await;
     let third = Store::open(&StoreConfig::embedded(&data_dir)).await.unwrap();
     assert!(!third.is_embedded_here());
-    assert_eq!(number(&third, "SELECT 1").await, 1);
+    third.migrate(&[]).await.unwrap();
+    assert_eq!(number(&third, "SELECT toUInt64(1)").await, 1);
     second.stop();
     first.stop();
     assert!(!data_dir.join("clickhouse/face.json").exists());
@@ -145,12 +149,9 @@ async fn what_was_confirmed_survives_kill_9() {
         process = Process::spawn(&data_dir, &[]);
         assert_eq!(process.said, "serves");
         let store = Store::open(&StoreConfig::embedded(&data_dir)).await.unwrap();
-        let whole = "SELECT countIf(c = 20000 AND s = 199990000) = count() FROM (SELECT count() AS c, sum(n) AS s FROM t GROUP BY block)";
-        assert_eq!(
-            number(&store, &format!("SELECT toUInt64(({whole}))")).await,
-            1,
-            "blocks are whole or absent"
-        );
+        let whole = "SELECT toUInt64(countIf(c = 20000 AND s = 199990000) = count()) \
+                     FROM (SELECT count() AS c, sum(n) AS s FROM t GROUP BY block)";
+        assert_eq!(number(&store, whole).await, 1, "blocks are whole or absent");
         let blocks = format!("SELECT uniqExact(block) FROM t WHERE block >= {first}");
         let found = number(&store, &blocks).await;
         assert!(confirmed > first && found >= confirmed - first, "{found} of {confirmed}");
@@ -184,7 +185,7 @@ async fn what_stands_in_the_way_is_named() {
     std::fs::write(&path, "not an ELF file").unwrap();
     let process = Process::spawn(&not_a_library, &[("RENTROLL_CHDB_LIBRARY", path.to_str().unwrap())]);
     assert!(
-        process.said.contains(path.to_str().unwrap()) && process.said.contains("invalid ELF"),
+        process.said.contains(path.to_str().unwrap()) && process.said.contains("file too short"),
         "{}",
         process.said
     );

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::exit;
 use super::library::{Library, RawConnection, RawInsert, RawResult};
 use super::{EngineError, exception_code};
 
@@ -30,10 +31,8 @@ impl Engine {
         path: &Path,
         options: &[String],
     ) -> Result<Arc<Engine>, EngineError> {
-        let open_error = |reason: &str| EngineError::Open {
-            path: path.display().to_string(),
-            reason: reason.to_owned(),
-        };
+        let open_error =
+            |reason: &str| EngineError::Open { path: path.display().to_string(), reason: reason.to_owned() };
         let text = path.to_str().ok_or_else(|| open_error("the path is not UTF-8"))?;
         let path_option =
             CString::new(format!("--path={text}")).map_err(|_| open_error("the path contains NUL"))?;
@@ -46,11 +45,8 @@ impl Engine {
                 "the library refused it and wrote the reason to stderr: another process may hold it, or it may be damaged or not writable",
             )
         })?;
-        Ok(Arc::new(Engine {
-            library,
-            path: path_option,
-            keeper: Mutex::new(keeper),
-        }))
+        exit::engine_opened();
+        Ok(Arc::new(Engine { library, path: path_option, keeper: Mutex::new(keeper) }))
     }
 
     /// A connection with the engine's defaults.
@@ -60,10 +56,7 @@ impl Engine {
                 path: self.path.to_string_lossy().into_owned(),
                 reason: "no further connection; the library wrote the reason to stderr".to_owned(),
             })?;
-        Ok(Connection {
-            engine: Arc::clone(self),
-            raw,
-        })
+        Ok(Connection { engine: Arc::clone(self), raw })
     }
 }
 
@@ -73,6 +66,7 @@ impl Drop for Engine {
         // SAFETY: the handle came from `connect` and is closed here only; every other connection held an `Arc`
         // of this engine and is gone.
         unsafe { (self.library.close)(*keeper) };
+        exit::engine_closed();
     }
 }
 
@@ -125,10 +119,7 @@ impl Connection {
     ) -> *mut c_void {
         let names: Vec<*const c_char> = parameters.iter().map(|(name, _)| name.as_ptr().cast()).collect();
         let name_lengths: Vec<usize> = parameters.iter().map(|(name, _)| name.len()).collect();
-        let values: Vec<*const c_char> = parameters
-            .iter()
-            .map(|(_, value)| value.as_ptr().cast())
-            .collect();
+        let values: Vec<*const c_char> = parameters.iter().map(|(_, value)| value.as_ptr().cast()).collect();
         let value_lengths: Vec<usize> = parameters.iter().map(|(_, value)| value.len()).collect();
         // SAFETY: all pointers are live for the call, each with its length; the library copies what it keeps.
         unsafe {
@@ -174,11 +165,7 @@ impl Connection {
     ) -> Result<Stream, EngineError> {
         let raw = self.call(self.library().stream_query, sql, format, parameters);
         let head = Answer::take(self.library(), raw)?;
-        Ok(Stream {
-            head: Some(head),
-            connection: self,
-            ended: false,
-        })
+        Ok(Stream { head: Some(head), connection: self, ended: false })
     }
 
     /// Begins an `INSERT` whose rows are appended in `format`. `sql` has no `FORMAT` clause.
@@ -189,10 +176,7 @@ impl Connection {
         parameters: &Parameters,
     ) -> Result<Insert, EngineError> {
         let raw = self.call(self.library().insert, sql, format, parameters);
-        let insert = Insert {
-            raw,
-            connection: self,
-        };
+        let insert = Insert { raw, connection: self };
         match insert.error() {
             Some(text) => Err(EngineError::exception(text)),
             None => Ok(insert),
@@ -257,11 +241,7 @@ impl AsRef<[u8]> for Answer {
         unsafe {
             let buffer = (self.library.result_buffer)(self.raw);
             let length = (self.library.result_length)(self.raw);
-            if buffer.is_null() || length == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(buffer, length)
-            }
+            if buffer.is_null() || length == 0 { &[] } else { std::slice::from_raw_parts(buffer, length) }
         }
     }
 }
@@ -354,8 +334,7 @@ impl Insert {
         let error = match Answer::take(self.connection.library(), raw) {
             Err(error) => error,
             Ok(_) => EngineError::exception(
-                self.error()
-                    .unwrap_or_else(|| "the engine stopped reading the rows of an insert".to_owned()),
+                self.error().unwrap_or_else(|| "the engine stopped reading the rows of an insert".to_owned()),
             ),
         };
         Err(error)

@@ -69,9 +69,8 @@ pub fn library_candidates(configured: Option<&Path>) -> Vec<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     let cached = cache.map(|cache| cache.join("rentroll").join(LIBRARY_VERSION).join(LIBRARY_FILE));
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|executable| Some(executable.parent()?.join(LIBRARY_FILE)));
+    let beside =
+        std::env::current_exe().ok().and_then(|executable| Some(executable.parent()?.join(LIBRARY_FILE)));
     cached.into_iter().chain(beside).collect()
 }
 
@@ -92,7 +91,15 @@ impl Library {
             }
             match Self::load_from(&path) {
                 Ok(library) => return Ok(loaded.insert(Box::leak(Box::new(library)))),
-                Err(error) => looked_at.push(format!("{} ({error})", path.display())),
+                Err(error) => {
+                    // The loader's own words are in the cause.
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    looked_at.push(format!(
+                        "{} ({})",
+                        path.display(),
+                        cause.unwrap_or_else(|| error.to_string())
+                    ));
+                }
             }
         }
         Err(EngineError::LibraryMissing { looked_at })

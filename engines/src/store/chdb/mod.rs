@@ -13,6 +13,7 @@
 //! The engine has no sandbox: who may send SQL may read files and end the process.
 
 mod connection;
+mod exit;
 mod library;
 
 pub(crate) use connection::{Answer, Connection, Engine, Stream, Summary, is_not_streamable};
@@ -52,10 +53,7 @@ pub enum EngineError {
 impl EngineError {
     /// Reads the library's error text.
     pub(crate) fn exception(text: String) -> Self {
-        EngineError::Exception {
-            code: exception_code(&text).unwrap_or(0),
-            text,
-        }
+        EngineError::Exception { code: exception_code(&text).unwrap_or(0), text }
     }
 }
 

@@ -41,9 +41,7 @@ fn write_length(at: &mut [u8], length: usize) {
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     // The wire has the low half first.
-    cityhash_rs::cityhash_102_128(bytes)
-        .rotate_right(64)
-        .to_le_bytes()
+    cityhash_rs::cityhash_102_128(bytes).rotate_right(64).to_le_bytes()
 }
 
 /// Reads frames, gives their data.
@@ -55,11 +53,7 @@ pub(super) struct FrameReader<R> {
 
 impl<R: Read> FrameReader<R> {
     pub(super) fn new(inner: R) -> Self {
-        FrameReader {
-            inner,
-            data: Vec::new(),
-            given: 0,
-        }
+        FrameReader { inner, data: Vec::new(), given: 0 }
     }
 
     /// Reads the next frame; false at the end of the input.
@@ -75,7 +69,7 @@ impl<R: Read> FrameReader<R> {
         let length =
             |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (frame_length, data_length) = (length(CHECKSUM_BYTES + 1), length(CHECKSUM_BYTES + 5));
-        if frame_length < HEADER_BYTES || frame_length > FRAME_BYTES_MAX || data_length > FRAME_BYTES_MAX {
+        if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame_length) || data_length > FRAME_BYTES_MAX {
             return Err(bad("compressed frame has an impossible length"));
         }
         let mut frame = vec![0; frame_length];
@@ -84,9 +78,7 @@ impl<R: Read> FrameReader<R> {
             return Err(bad("compressed frame is cut off"));
         }
         if checksum(&frame) != head[..CHECKSUM_BYTES] {
-            return Err(bad(
-                "checksum of a compressed frame does not match: corrupted data",
-            ));
+            return Err(bad("checksum of a compressed frame does not match: corrupted data"));
         }
         self.data.clear();
         self.given = 0;
@@ -101,9 +93,7 @@ impl<R: Read> FrameReader<R> {
                 }
             }
             other => {
-                return Err(bad(&format!(
-                    "compression method {other:#04x} is not supported, only LZ4 is"
-                )));
+                return Err(bad(&format!("compression method {other:#04x} is not supported, only LZ4 is")));
             }
         }
         Ok(true)
@@ -167,9 +157,6 @@ mod tests {
     /// The layout; that the checksum is ClickHouse's own is seen by the foreign clients' tests.
     #[test]
     fn the_layout_is_pinned() {
-        assert_eq!(
-            hex::encode(&compress(b"1\n")[CHECKSUM_BYTES..]),
-            "820c0000000200000020310a"
-        );
+        assert_eq!(hex::encode(&compress(b"1\n")[CHECKSUM_BYTES..]), "820c0000000200000020310a");
     }
 }

@@ -40,11 +40,7 @@ pub(super) struct CancelGuard {
 
 impl CancelGuard {
     pub(super) fn new(engine: Arc<Engine>, progress: Arc<Progress>, mark: String) -> CancelGuard {
-        CancelGuard {
-            engine: Some(engine),
-            progress,
-            mark,
-        }
+        CancelGuard { engine: Some(engine), progress, mark }
     }
 
     /// The answer has been given.
@@ -62,21 +58,19 @@ impl Drop for CancelGuard {
         }
         let (progress, mark) = (Arc::clone(&self.progress), std::mem::take(&mut self.mark));
         // A thread: the drop may happen where no runtime is entered, and killing blocks.
-        let spawned = std::thread::Builder::new()
-            .name("rentroll-kill".to_owned())
-            .spawn(move || {
-                let mut pause = Duration::from_millis(20);
-                for _ in 0..ATTEMPTS {
-                    if progress.done.load(Ordering::Acquire) {
-                        return;
-                    }
-                    if let Err(error) = kill(&engine, &mark) {
-                        tracing::warn!(%error, "cannot cancel the query of a client that has gone");
-                    }
-                    std::thread::sleep(pause);
-                    pause *= 2;
+        let spawned = std::thread::Builder::new().name("rentroll-kill".to_owned()).spawn(move || {
+            let mut pause = Duration::from_millis(20);
+            for _ in 0..ATTEMPTS {
+                if progress.done.load(Ordering::Acquire) {
+                    return;
                 }
-            });
+                if let Err(error) = kill(&engine, &mark) {
+                    tracing::warn!(%error, "cannot cancel the query of a client that has gone");
+                }
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+        });
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread to cancel the query of a client that has gone");
         }

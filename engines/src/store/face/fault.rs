@@ -31,10 +31,7 @@ pub(super) mod code {
 impl Fault {
     /// A fault of the face's own, in ClickHouse's form.
     pub(super) fn new(code: u32, name: &str, message: impl AsRef<str>) -> Self {
-        Fault {
-            code,
-            text: format!("Code: {code}. DB::Exception: {}. ({name})", message.as_ref()),
-        }
+        Fault { code, text: format!("Code: {code}. DB::Exception: {}. ({name})", message.as_ref()) }
     }
 
     pub(super) fn syntax(message: &str) -> Self {
@@ -96,10 +93,7 @@ impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Exception { code: 0, text } => Fault::new(1002, "UNKNOWN_EXCEPTION", text),
-            EngineError::Exception { code, text } => Fault {
-                code,
-                text: text.trim_end().to_owned(),
-            },
+            EngineError::Exception { code, text } => Fault { code, text: text.trim_end().to_owned() },
             other => Fault::new(code::SYSTEM_ERROR, "SYSTEM_ERROR", other.to_string()),
         }
     }

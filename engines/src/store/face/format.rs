@@ -23,11 +23,10 @@ pub(super) enum Header {
         /// 1 for names, 2 for names and types.
         strings: usize,
     },
-    /// Lines, in which a quoted CSV field may hold a line break.
-    Lines {
-        /// 1 for names, 2 for names and types.
-        lines: usize,
-    },
+    /// Lines, 1 for names or 2 for names and types; line breaks in names are escaped.
+    Lines(usize),
+    /// Lines as in [`Header::Lines`], with CSV's quotes, between which a line break is one of the name.
+    Csv(usize),
 }
 
 /// How the chunks of `format` are joined. An unknown name is asked for whole: the engine knows what to say.
@@ -56,20 +55,14 @@ pub(super) fn join(format: &str) -> Join {
         "RowBinaryWithNamesAndTypes" => Join::Header(Header::Binary { strings: 2 }),
         "TabSeparatedWithNames"
         | "TSVWithNames"
-        | "TabSeparatedRawWithNames"
-        | "TSVRawWithNames"
-        | "RawWithNames"
-        | "CSVWithNames"
         | "JSONCompactEachRowWithNames"
-        | "JSONCompactStringsEachRowWithNames" => Join::Header(Header::Lines { lines: 1 }),
+        | "JSONCompactStringsEachRowWithNames" => Join::Header(Header::Lines(1)),
         "TabSeparatedWithNamesAndTypes"
         | "TSVWithNamesAndTypes"
-        | "TabSeparatedRawWithNamesAndTypes"
-        | "TSVRawWithNamesAndTypes"
-        | "RawWithNamesAndTypes"
-        | "CSVWithNamesAndTypes"
         | "JSONCompactEachRowWithNamesAndTypes"
-        | "JSONCompactStringsEachRowWithNamesAndTypes" => Join::Header(Header::Lines { lines: 2 }),
+        | "JSONCompactStringsEachRowWithNamesAndTypes" => Join::Header(Header::Lines(2)),
+        "CSVWithNames" => Join::Header(Header::Csv(1)),
+        "CSVWithNamesAndTypes" => Join::Header(Header::Csv(2)),
         _ => Join::Whole,
     }
 }
@@ -81,37 +74,36 @@ pub(super) fn header_length(header: Header, chunk: &[u8]) -> Option<usize> {
             let (columns, mut at) = varint(chunk)?;
             for _ in 0..usize::try_from(columns).ok()?.checked_mul(strings)? {
                 let (length, width) = varint(chunk.get(at..)?)?;
-                at = at
-                    .checked_add(width)?
-                    .checked_add(usize::try_from(length).ok()?)?;
+                at = at.checked_add(width)?.checked_add(usize::try_from(length).ok()?)?;
                 if at > chunk.len() {
                     return None;
                 }
             }
             Some(at)
         }
-        Header::Lines { lines } => {
-            let mut left = lines;
-            let mut is_quoted = false;
-            let mut escaped = false;
-            for (at, byte) in chunk.iter().enumerate() {
-                match byte {
-                    // JSON escapes a quote, CSV doubles it: two changes that cancel out.
-                    _ if escaped => escaped = false,
-                    b'\\' => escaped = true,
-                    b'"' => is_quoted = !is_quoted,
-                    b'\n' if !is_quoted => {
-                        left -= 1;
-                        if left == 0 {
-                            return Some(at + 1);
-                        }
-                    }
-                    _ => {}
+        Header::Lines(lines) => line_end(chunk, lines, false),
+        Header::Csv(lines) => line_end(chunk, lines, true),
+    }
+}
+
+/// The length of the first `lines` lines.
+fn line_end(chunk: &[u8], lines: usize, has_quotes: bool) -> Option<usize> {
+    let mut left = lines;
+    let mut is_quoted = false;
+    for (at, byte) in chunk.iter().enumerate() {
+        match byte {
+            // A doubled quote ends and begins again.
+            b'"' if has_quotes => is_quoted = !is_quoted,
+            b'\n' if !is_quoted => {
+                left -= 1;
+                if left == 0 {
+                    return Some(at + 1);
                 }
             }
-            None
+            _ => {}
         }
     }
+    None
 }
 
 /// A LEB128 number and its width.
@@ -157,24 +149,15 @@ mod tests {
     #[test]
     fn measures_headers() {
         let binary = Header::Binary { strings: 2 };
-        assert_eq!(
-            header_length(binary, b"\x02\x01a\x02bc\x06UInt64\x05UInt8rows"),
-            Some(19)
-        );
+        assert_eq!(header_length(binary, b"\x02\x01a\x02bc\x06UInt64\x05UInt8rows"), Some(19));
         assert_eq!(header_length(binary, b"\x02\x01a\x02bc\x06UInt"), None);
         assert_eq!(header_length(binary, b"\x00"), Some(1));
         assert_eq!(header_length(binary, b""), None);
-        let lines = Header::Lines { lines: 2 };
-        assert_eq!(
-            header_length(lines, b"\"a\nb\",\"c\"\"d\"\n\"x\",\"y\"\n1,2\n"),
-            Some(22)
-        );
-        assert_eq!(header_length(lines, b"[\"a\\\"\"]\n[\"b\"]\n[1]\n"), Some(14));
-        assert_eq!(header_length(lines, b"a\tb\n"), None);
-        assert_eq!(
-            header_length(Header::Lines { lines: 1 }, b"a\tb\n1\t2\n"),
-            Some(4)
-        );
+        let csv = b"\"a\nb\",\"c\"\"d\"\n\"x\",\"y\"\n1,2\n";
+        assert_eq!(header_length(Header::Csv(2), csv), Some(21));
+        assert_eq!(header_length(Header::Lines(2), b"a\"\tb\nx\ty\n1\t2\n"), Some(9));
+        assert_eq!(header_length(Header::Lines(2), b"a\tb\n"), None);
+        assert_eq!(header_length(Header::Lines(1), b"a\tb\n1\t2\n"), Some(4));
     }
 
     #[test]

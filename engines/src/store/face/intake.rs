@@ -24,9 +24,11 @@ const DRAIN_BYTES_MAX: usize = 256 << 20;
 const DECODED_PIECE_BYTES: usize = 1 << 20;
 
 type Piece = Result<Bytes, String>;
+/// What [`pump`] gives: the body as it came.
+pub(super) type Pieces = mpsc::Receiver<Piece>;
 
 /// Pumps `body` into a channel, on a task of its own. A body that breaks off is an error, never an end.
-pub(super) fn pump(body: Body) -> mpsc::Receiver<Piece> {
+pub(super) fn pump(body: Body) -> Pieces {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         let mut pieces = body.into_data_stream();
@@ -59,16 +61,14 @@ pub(super) struct Intake {
 }
 
 enum Source {
-    Plain(Pieces),
+    Plain(Channel),
     Decoded(Box<dyn Read + Send>),
 }
 
 impl Intake {
-    pub(super) fn new(pieces: mpsc::Receiver<Piece>, encoding: Encoding, decompress: bool) -> Intake {
-        let pieces = Pieces {
-            channel: pieces,
-            rest: Bytes::new(),
-        };
+    /// Blocks: some decoders read a header at once.
+    pub(super) fn new(pieces: Pieces, encoding: Encoding, decompress: bool) -> Intake {
+        let pieces = Channel { channel: pieces, rest: Bytes::new() };
         let source = match (encoding, decompress) {
             (Encoding::Plain, false) => Source::Plain(pieces),
             (Encoding::Plain, true) => Source::Decoded(Box::new(FrameReader::new(pieces))),
@@ -78,11 +78,7 @@ impl Intake {
                     Encoding::Deflate => Box::new(flate2::read::ZlibDecoder::new(pieces)),
                     Encoding::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(pieces)),
                 };
-                Source::Decoded(if decompress {
-                    Box::new(FrameReader::new(decoder))
-                } else {
-                    decoder
-                })
+                Source::Decoded(if decompress { Box::new(FrameReader::new(decoder)) } else { decoder })
             }
         };
         Intake { source, first: None }
@@ -97,18 +93,16 @@ impl Intake {
             Source::Plain(pieces) => pieces.next().map_err(cut_off),
             Source::Decoded(reader) => {
                 let mut piece = Vec::with_capacity(DECODED_PIECE_BYTES);
-                reader
-                    .by_ref()
-                    .take(DECODED_PIECE_BYTES as u64)
-                    .read_to_end(&mut piece)
-                    .map_err(|error| match error.kind() {
+                reader.by_ref().take(DECODED_PIECE_BYTES as u64).read_to_end(&mut piece).map_err(
+                    |error| match error.kind() {
                         io::ErrorKind::InvalidData => Fault::new(
                             code::CHECKSUM_DOESNT_MATCH,
                             "CHECKSUM_DOESNT_MATCH",
                             error.to_string(),
                         ),
                         _ => cut_off(error),
-                    })?;
+                    },
+                )?;
                 Ok((!piece.is_empty()).then(|| piece.into()))
             }
         }
@@ -122,20 +116,16 @@ impl Intake {
 }
 
 fn cut_off(error: io::Error) -> Fault {
-    Fault::new(
-        code::CANNOT_READ_ALL_DATA,
-        "CANNOT_READ_ALL_DATA",
-        error.to_string(),
-    )
+    Fault::new(code::CANNOT_READ_ALL_DATA, "CANNOT_READ_ALL_DATA", error.to_string())
 }
 
 /// The channel as a blocking reader.
-struct Pieces {
-    channel: mpsc::Receiver<Piece>,
+struct Channel {
+    channel: Pieces,
     rest: Bytes,
 }
 
-impl Pieces {
+impl Channel {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             match self.channel.blocking_recv() {
@@ -148,7 +138,7 @@ impl Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for Channel {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.rest.is_empty() {
             match self.next()? {
@@ -198,33 +188,17 @@ mod tests {
         assert_eq!(decode(halves(&gzip(&data)), Encoding::Gzip, false).unwrap(), data);
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
         lz4.write_all(&data).unwrap();
-        assert_eq!(
-            decode(halves(&lz4.finish().unwrap()), Encoding::Lz4, false).unwrap(),
-            data
-        );
+        assert_eq!(decode(halves(&lz4.finish().unwrap()), Encoding::Lz4, false).unwrap(), data);
         let framed = super::super::block::compress(&data);
         assert_eq!(decode(halves(&framed), Encoding::Plain, true).unwrap(), data);
-        assert_eq!(
-            decode(halves(&gzip(&framed)), Encoding::Gzip, true).unwrap(),
-            data
-        );
+        assert_eq!(decode(halves(&gzip(&framed)), Encoding::Gzip, true).unwrap(), data);
     }
 
     #[test]
     fn a_body_that_breaks_off_is_an_error() {
         let broken = || vec![Ok(Bytes::from_static(b"ab")), Err("gone".to_owned())];
-        assert_eq!(
-            decode(broken(), Encoding::Plain, false).unwrap_err().code,
-            code::CANNOT_READ_ALL_DATA
-        );
+        assert_eq!(decode(broken(), Encoding::Plain, false).unwrap_err().code, code::CANNOT_READ_ALL_DATA);
         let cut = gzip(b"some data");
-        assert!(
-            decode(
-                vec![Ok(cut[..cut.len() - 4].to_vec().into())],
-                Encoding::Gzip,
-                false
-            )
-            .is_err()
-        );
+        assert!(decode(vec![Ok(cut[..cut.len() - 4].to_vec().into())], Encoding::Gzip, false).is_err());
     }
 }

@@ -99,11 +99,7 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn new(parts: mpsc::Receiver<Part>, guard: CancelGuard) -> Outlet {
-        Outlet {
-            parts,
-            breaking: None,
-            guard: Some(guard),
-        }
+        Outlet { parts, breaking: None, guard: Some(guard) }
     }
 }
 
@@ -149,12 +145,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(folder: &Path) -> Held {
-        Held {
-            folder: folder.to_owned(),
-            memory: Vec::new(),
-            memory_bytes: 0,
-            file: None,
-        }
+        Held { folder: folder.to_owned(), memory: Vec::new(), memory_bytes: 0, file: None }
     }
 
     pub(super) fn push(&mut self, piece: Bytes) -> io::Result<()> {
@@ -212,10 +203,7 @@ mod tests {
 
     #[test]
     fn the_exception_block_states_its_length() {
-        let fault = Fault {
-            code: 1,
-            text: "Code: 1. DB::Exception: x".to_owned(),
-        };
+        let fault = Fault { code: 1, text: "Code: 1. DB::Exception: x".to_owned() };
         let block = exception_block("abcdefghijklmnop", &fault);
         let text = "\r\n__exception__\r\nabcdefghijklmnop\r\nCode: 1. DB::Exception: x\n26 abcdefghijklmnop\r\n__exception__\r\n";
         assert_eq!(block, text.as_bytes());

@@ -79,10 +79,7 @@ fn pairs(
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 impl Credential {
@@ -98,16 +95,11 @@ impl Credential {
         }
         if let Some(basic) = text(headers, "authorization").and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("basic")
-                .then(|| decode_base64(token.trim()))?
+            scheme.eq_ignore_ascii_case("basic").then(|| decode_base64(token.trim()))?
         }) {
             let pair = String::from_utf8_lossy(&basic).into_owned();
             let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
-            return Credential {
-                user: Some(user.to_owned()),
-                password: Some(password.to_owned()),
-            };
+            return Credential { user: Some(user.to_owned()), password: Some(password.to_owned()) };
         }
         for (name, value) in pairs(request.uri()) {
             match &*name {
@@ -123,10 +115,8 @@ impl Credential {
 impl Ask {
     /// Reads URL and headers, and the body if it is a form; gives back the body that is left.
     pub(super) async fn read(request: Request<Body>) -> Result<(Ask, Body), Fault> {
-        let mut ask = Ask {
-            is_read_only: matches!(*request.method(), Method::GET | Method::HEAD),
-            ..Ask::default()
-        };
+        let mut ask =
+            Ask { is_read_only: matches!(*request.method(), Method::GET | Method::HEAD), ..Ask::default() };
         let headers = request.headers();
         ask.database = text(headers, "x-clickhouse-database");
         ask.default_format = text(headers, "x-clickhouse-format");
@@ -142,9 +132,7 @@ impl Ask {
             }
         };
         let accepts_gzip = text(headers, header::ACCEPT_ENCODING.as_str()).is_some_and(|accepted| {
-            accepted
-                .split(',')
-                .any(|one| one.trim().split(';').next() == Some("gzip"))
+            accepted.split(',').any(|one| one.trim().split(';').next() == Some("gzip"))
         });
         let is_form = text(headers, header::CONTENT_TYPE.as_str())
             .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"));
@@ -168,11 +156,7 @@ impl Ask {
         let mut form = axum::extract::Multipart::from_request(request, &())
             .await
             .map_err(|error| broken(error.body_text()))?;
-        while let Some(field) = form
-            .next_field()
-            .await
-            .map_err(|error| broken(error.body_text()))?
-        {
+        while let Some(field) = form.next_field().await.map_err(|error| broken(error.body_text()))? {
             let name = field.name().unwrap_or_default().to_owned();
             let is_file = field.file_name().is_some();
             let value: Bytes = field.bytes().await.map_err(|error| broken(error.body_text()))?;
@@ -212,16 +196,11 @@ impl Ask {
                 return Err(Fault::new(code::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message));
             }
             name if IGNORED.contains(&name) => {}
-            name if name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
-            {
+            name if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
                 self.settings.push((name.to_owned(), value.to_owned()));
             }
             name => {
-                return Err(Fault::bad_arguments(format!(
-                    "{name:?} is not the name of a setting"
-                )));
+                return Err(Fault::bad_arguments(format!("{name:?} is not the name of a setting")));
             }
         }
         Ok(())
@@ -237,7 +216,11 @@ impl Ask {
             Some(comment) => format!("{comment} {mark}"),
             None => mark.to_owned(),
         };
-        let mut set = format!("SET log_comment = {}", quote(&comment, '\''));
+        // The last two are what the library sets otherwise than a server.
+        let mut set = format!(
+            "SET log_comment = {}, implicit_select = 0, allow_introspection_functions = 0",
+            quote(&comment, '\'')
+        );
         for (name, value) in &self.settings {
             set.push_str(&format!(", {name} = {}", quote(value, '\'')));
         }
@@ -292,10 +275,7 @@ mod tests {
 
     #[test]
     fn base64() {
-        assert_eq!(
-            decode_base64("dXNlcjpwYXNz").as_deref(),
-            Some(b"user:pass".as_slice())
-        );
+        assert_eq!(decode_base64("dXNlcjpwYXNz").as_deref(), Some(b"user:pass".as_slice()));
         assert_eq!(decode_base64("dTpw").as_deref(), Some(b"u:p".as_slice()));
         assert_eq!(decode_base64("dTpwcA==").as_deref(), Some(b"u:pp".as_slice()));
         assert_eq!(decode_base64("d:"), None);
@@ -321,7 +301,10 @@ mod tests {
         assert!(!ask.gzip, "only with enable_http_compression");
         assert_eq!(
             ask.preparations("mark"),
-            ["USE `x`", "SET log_comment = 'mark', max_threads = '1'"]
+            [
+                "USE `x`",
+                "SET log_comment = 'mark', implicit_select = 0, allow_introspection_functions = 0, max_threads = '1'"
+            ]
         );
     }
 

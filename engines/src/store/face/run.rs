@@ -11,7 +11,7 @@ use crate::store::chdb::{Answer, Connection, Engine, Stream, Summary, is_not_str
 use super::cancel::Progress;
 use super::fault::{Fault, code};
 use super::format::{self, Header, Join};
-use super::intake::Intake;
+use super::intake::{Intake, Pieces};
 use super::outlet::{Encoder, Held, Part, exception_block};
 use super::request::{Ask, QUERY_BYTES_MAX};
 use super::statement::{self, Statement};
@@ -31,7 +31,7 @@ pub(super) struct Head {
 pub(super) struct Work {
     pub(super) engine: Arc<Engine>,
     pub(super) ask: Ask,
-    pub(super) intake: Intake,
+    pub(super) pieces: Pieces,
     pub(super) mark: String,
     pub(super) tag: String,
     pub(super) version: Arc<str>,
@@ -43,17 +43,9 @@ pub(super) struct Work {
 impl Work {
     /// Does it. Whatever happens, the head is sent, or the parts end with a break.
     pub(super) fn run(self, folder: &Path) {
-        let Work {
-            engine,
-            ask,
-            mut intake,
-            mark,
-            tag,
-            version,
-            progress,
-            head,
-            parts,
-        } = self;
+        let Work { engine, ask, pieces, mark, tag, version, progress, head, parts } = self;
+        // Decoders read ahead, which blocks: they are made here, not where the request came in.
+        let mut intake = Intake::new(pieces, ask.encoding, ask.decompress);
         let mut reply = Reply {
             head: Some(head),
             parts,
@@ -86,17 +78,11 @@ fn execute(
     for preparation in ask.preparations(mark) {
         connection.prepare(&preparation)?;
     }
-    let default_format = || {
-        ask.default_format
-            .clone()
-            .unwrap_or_else(|| "TabSeparated".to_owned())
-    };
+    let default_format = || ask.default_format.clone().unwrap_or_else(|| "TabSeparated".to_owned());
     match statement {
         Statement::Insert { sql, format, .. } => {
             reply.format = default_format();
-            let format = format
-                .or_else(|| ask.default_format.clone())
-                .unwrap_or_else(|| "Values".to_owned());
+            let format = format.or_else(|| ask.default_format.clone()).unwrap_or_else(|| "Values".to_owned());
             insert(connection, &sql, &format, ask, intake, progress)
         }
         Statement::Query { is_select, format } => {
@@ -149,11 +135,7 @@ fn read_statement(query: &[u8], intake: &mut Intake) -> Result<(Bytes, Statement
             Some(statement) => return Ok((text.freeze(), statement)),
             None if text.len() > QUERY_BYTES_MAX => {
                 let message = format!("a query is limited to {QUERY_BYTES_MAX} bytes");
-                return Err(Fault::new(
-                    code::QUERY_IS_TOO_LARGE,
-                    "QUERY_IS_TOO_LARGE",
-                    message,
-                ));
+                return Err(Fault::new(code::QUERY_IS_TOO_LARGE, "QUERY_IS_TOO_LARGE", message));
             }
             None => {}
         }
@@ -161,11 +143,7 @@ fn read_statement(query: &[u8], intake: &mut Intake) -> Result<(Bytes, Statement
 }
 
 fn cancelled() -> Fault {
-    Fault::new(
-        code::QUERY_WAS_CANCELLED,
-        "QUERY_WAS_CANCELLED",
-        "the client has gone",
-    )
+    Fault::new(code::QUERY_WAS_CANCELLED, "QUERY_WAS_CANCELLED", "the client has gone")
 }
 
 fn insert(
@@ -215,11 +193,16 @@ fn rows(mut stream: Stream, join: Join, progress: &Progress, reply: &mut Reply) 
         let of_chunk = chunk.summary();
         summary.rows_read = summary.rows_read.max(of_chunk.rows_read);
         summary.bytes_read = summary.bytes_read.max(of_chunk.bytes_read);
+        let rows = chunk.rows();
         let mut bytes = Bytes::from_owner(chunk);
         if let Join::Header(kind) = join {
             match &header {
                 None => header = Some(first_header(kind, &bytes)?),
                 Some(header) if bytes.starts_with(header) => drop(bytes.split_to(header.len())),
+                // The chunk of the totals has it behind them.
+                Some(header) if rows == 0 && bytes.ends_with(header) => {
+                    bytes.truncate(bytes.len() - header.len());
+                }
                 Some(_) => {}
             }
         }
@@ -230,11 +213,7 @@ fn rows(mut stream: Stream, join: Join, progress: &Progress, reply: &mut Reply) 
 
 fn first_header(kind: Header, chunk: &Bytes) -> Result<Bytes, Fault> {
     let length = format::header_length(kind, chunk).ok_or_else(|| {
-        Fault::new(
-            code::SYSTEM_ERROR,
-            "SYSTEM_ERROR",
-            "the first chunk has no whole header",
-        )
+        Fault::new(code::SYSTEM_ERROR, "SYSTEM_ERROR", "the first chunk has no whole header")
     })?;
     Ok(chunk.slice(..length))
 }
@@ -261,11 +240,7 @@ impl Reply {
         if let Some(head) = self.head.take() {
             let encoding = self.encoder.as_ref().and_then(Encoder::name);
             // Nobody waits any more: the next part will tell.
-            let _ = head.send(Ok(Head {
-                format: self.format.clone(),
-                encoding,
-                summary,
-            }));
+            let _ = head.send(Ok(Head { format: self.format.clone(), encoding, summary }));
         }
     }
 
@@ -288,9 +263,7 @@ impl Reply {
     }
 
     fn send(&mut self, bytes: Bytes) -> Result<(), Fault> {
-        self.parts
-            .blocking_send(Part::Data(bytes))
-            .map_err(|_| cancelled())
+        self.parts.blocking_send(Part::Data(bytes)).map_err(|_| cancelled())
     }
 
     fn finish(mut self, summary: Summary) {

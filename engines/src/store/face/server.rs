@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::serve::ListenerExt as _;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::store::chdb::{Engine, EngineError};
 
 use super::cancel::{CancelGuard, Progress};
 use super::fault::{Fault, code};
-use super::intake::{Intake, pump};
+use super::intake::pump;
 use super::outlet::{Outlet, PIECES_MAX};
 use super::request::{Ask, Credential, QUERY_BYTES_MAX};
 use super::run::{Head, Work};
@@ -62,15 +62,11 @@ struct Shared {
 impl Face {
     /// Begins to serve `engine`. The face has threads of its own: it outlives the runtime of whoever opened it.
     pub(crate) fn start(engine: Arc<Engine>, config: FaceConfig) -> Result<Face, FaceError> {
-        let listener = TcpListener::bind(config.listen).map_err(|source| FaceError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let listener = TcpListener::bind(config.listen)
+            .map_err(|source| FaceError::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(FaceError::Start)?;
         listener.set_nonblocking(true).map_err(FaceError::Start)?;
-        let about = engine
-            .connect()?
-            .query(b"SELECT version(), timezone(), hostName()", "TSV", &[])?;
+        let about = engine.connect()?.query(b"SELECT version(), timezone(), hostName()", "TSV", &[])?;
         let about = String::from_utf8_lossy(about.as_ref()).into_owned();
         let mut about = about.trim_end().split('\t');
         let mut next = || about.next().unwrap_or_default();
@@ -101,11 +97,7 @@ impl Face {
                 runtime.shutdown_timeout(Duration::from_secs(1));
             })
             .map_err(FaceError::Start)?;
-        Ok(Face {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Face { address, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -150,10 +142,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: oneshot::Rec
             return;
         }
     };
-    let router = Router::new()
-        .fallback(handle)
-        .layer(DefaultBodyLimit::max(QUERY_BYTES_MAX))
-        .with_state(shared);
+    let router =
+        Router::new().fallback(handle).layer(DefaultBodyLimit::max(QUERY_BYTES_MAX)).with_state(shared);
     let (closing, closed) = oneshot::channel::<()>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         let _ = stopped.await;
@@ -183,6 +173,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             format!("There is no handle {path}\n\nUse / or /ping for health checks, POST / for queries.\n");
         return text(StatusCode::NOT_FOUND, &message);
     }
+    let is_bare = request.uri().query().is_none_or(|query| !query.contains("query="));
+    if is_bare && matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::OK, "Ok.\n");
+    }
     if let Err(fault) = shared.authenticate(&Credential::of(&request)) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         return shared.refuse(fault, "");
@@ -192,9 +186,6 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         Err(fault) => return shared.refuse(fault, ""),
     };
     let query_id = ask.query_id.clone().unwrap_or_else(random_id);
-    if ask.query.is_empty() && ask.is_read_only {
-        return text(StatusCode::OK, "Ok.\n");
-    }
     match shared.answer(ask, body).await {
         Ok((head, tag, outlet)) => shared.respond(&head, &tag, &query_id, outlet),
         Err(fault) => shared.refuse(fault, &query_id),
@@ -219,11 +210,7 @@ impl Shared {
         let message = format!(
             "{user}: Authentication failed: password is incorrect, or there is no user with such name"
         );
-        Err(Fault::new(
-            code::AUTHENTICATION_FAILED,
-            "AUTHENTICATION_FAILED",
-            message,
-        ))
+        Err(Fault::new(code::AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED", message))
     }
 
     async fn answer(self: &Arc<Self>, ask: Ask, body: Body) -> Result<(Head, String, Outlet), Fault> {
@@ -244,12 +231,11 @@ impl Shared {
         let guard = CancelGuard::new(Arc::clone(&self.engine), Arc::clone(&progress), mark.clone());
         let (head_sender, head) = oneshot::channel();
         let (parts_sender, parts) = mpsc::channel(PIECES_MAX);
-        let tag: String = std::iter::repeat_with(|| char::from(rand::random_range(b'a'..=b'z')))
-            .take(16)
-            .collect();
+        let tag: String =
+            std::iter::repeat_with(|| char::from(rand::random_range(b'a'..=b'z'))).take(16).collect();
         let work = Work {
             engine: Arc::clone(&self.engine),
-            intake: Intake::new(pump(body), ask.encoding, ask.decompress),
+            pieces: pump(body),
             ask,
             mark,
             tag: tag.clone(),
@@ -269,11 +255,7 @@ impl Shared {
                 Err(fault)
             }
             // The thread panicked: the guard kills what may still run.
-            Err(_) => Err(Fault::new(
-                code::SYSTEM_ERROR,
-                "SYSTEM_ERROR",
-                "the request's thread failed",
-            )),
+            Err(_) => Err(Fault::new(code::SYSTEM_ERROR, "SYSTEM_ERROR", "the request's thread failed")),
         }
     }
 
@@ -298,11 +280,7 @@ impl Shared {
 
     fn refuse(&self, fault: Fault, query_id: &str) -> Response<Body> {
         let fault = fault.with_version(&self.version);
-        tracing::debug!(
-            code = fault.code,
-            text = fault.text,
-            "request to the embedded store failed"
-        );
+        tracing::debug!(code = fault.code, text = fault.text, "request to the embedded store failed");
         let mut response = text(fault.status(), &format!("{}\n", fault.text));
         let headers = response.headers_mut();
         insert(headers, "x-clickhouse-exception-code", &fault.code.to_string());
@@ -352,12 +330,5 @@ fn text(status: StatusCode, body: &str) -> Response<Body> {
 /// 128 random bits, written as a UUID.
 fn random_id() -> String {
     let hex = format!("{:032x}", rand::random::<u128>());
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -52,9 +52,7 @@ fn read_insert(text: &[u8], mut tokens: Lexer<'_>, is_complete: bool) -> Result<
         }
         // A table or column may have a keyword's name where a name is expected.
         let is_name = previous.is_some_and(|previous| {
-            ["INTO", "TABLE", "FUNCTION"]
-                .iter()
-                .any(|word| previous.is_word(text, word))
+            ["INTO", "TABLE", "FUNCTION"].iter().any(|word| previous.is_word(text, word))
                 || [b".", b","].iter().any(|mark| previous.is(text, *mark))
         });
         let opens = previous.is_some_and(|previous| previous.is(text, b"("));
@@ -64,14 +62,9 @@ fn read_insert(text: &[u8], mut tokens: Lexer<'_>, is_complete: bool) -> Result<
         } else if token.is(text, b")") || token.is(text, b"]") {
             depth = depth.saturating_sub(1);
         } else if (depth == 0 && !is_name || opens)
-            && ["SELECT", "WITH", "WATCH"]
-                .iter()
-                .any(|word| token.is_word(text, word))
+            && ["SELECT", "WITH", "WATCH"].iter().any(|word| token.is_word(text, word))
         {
-            let whole = is_complete.then_some(Statement::Query {
-                is_select: false,
-                format: None,
-            });
+            let whole = is_complete.then_some(Statement::Query { is_select: false, format: None });
             return Ok(whole);
         } else if depth == 0 && !is_name && token.is_word(text, "VALUES") {
             return Ok(Some(Statement::Insert {
@@ -81,11 +74,7 @@ fn read_insert(text: &[u8], mut tokens: Lexer<'_>, is_complete: bool) -> Result<
             }));
         } else if depth == 0 && !is_name && token.is_word(text, "FORMAT") {
             let Some(name) = tokens.next_token() else {
-                return if is_complete {
-                    Err(Fault::syntax("FORMAT without a name"))
-                } else {
-                    Ok(None)
-                };
+                return if is_complete { Err(Fault::syntax("FORMAT without a name")) } else { Ok(None) };
             };
             // The name must have ended, and so must the blank that separates it from the rows.
             let Some(data_at) = data_start(text, name.end, is_complete) else {
@@ -101,11 +90,7 @@ fn read_insert(text: &[u8], mut tokens: Lexer<'_>, is_complete: bool) -> Result<
     if !is_complete {
         return Ok(None);
     }
-    Ok(Some(Statement::Insert {
-        sql: text.to_vec(),
-        format: None,
-        data_at: text.len(),
-    }))
+    Ok(Some(Statement::Insert { sql: text.to_vec(), format: None, data_at: text.len() }))
 }
 
 /// Rows begin after the first line break, if nothing but blanks and a semicolon come before it; else after the
@@ -133,16 +118,10 @@ fn read_query(text: &[u8], first: Option<Token>, mut tokens: Lexer<'_>) -> Resul
     };
     let mut start = Some(first);
     while let Some(token) = start.filter(|token| token.is(text, b"(")) {
-        start = tokens
-            .next_token()
-            .or(Some(token))
-            .filter(|next| next.start != token.start);
+        start = tokens.next_token().or(Some(token)).filter(|next| next.start != token.start);
     }
-    let is_select = start.is_some_and(|token| {
-        ["SELECT", "WITH", "FROM"]
-            .iter()
-            .any(|word| token.is_word(text, word))
-    });
+    let is_select =
+        start.is_some_and(|token| ["SELECT", "WITH", "FROM"].iter().any(|word| token.is_word(text, word)));
     let mut format = None;
     let mut ended = false;
     let mut token = tokens.next_token();
@@ -224,11 +203,9 @@ impl Lexer<'_> {
                 [b'-', b'-', ..] | [b'#', b' ' | b'!', ..] => {
                     rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
                 }
-                [b'/', b'*', ..] => rest
-                    .windows(2)
-                    .skip(2)
-                    .position(|pair| pair == b"*/")
-                    .map_or(rest.len(), |at| at + 4),
+                [b'/', b'*', ..] => {
+                    rest.windows(2).skip(2).position(|pair| pair == b"*/").map_or(rest.len(), |at| at + 4)
+                }
                 _ => return,
             };
             self.at += skipped;
@@ -261,9 +238,7 @@ fn heredoc(text: &[u8]) -> Option<usize> {
     if !tag[1..tag_end].iter().all(|byte| is_word_byte(*byte)) {
         return None;
     }
-    let close = text[tag.len()..]
-        .windows(tag.len())
-        .position(|window| window == tag)?;
+    let close = text[tag.len()..].windows(tag.len()).position(|window| window == tag)?;
     Some(tag.len() + close + tag.len())
 }
 
@@ -277,19 +252,14 @@ mod tests {
     }
 
     fn query(is_select: bool, format: Option<&str>) -> Statement {
-        Statement::Query {
-            is_select,
-            format: format.map(str::to_owned),
-        }
+        Statement::Query { is_select, format: format.map(str::to_owned) }
     }
 
     fn insert(text: &str) -> (String, Option<String>, String) {
         match whole(text) {
-            Statement::Insert { sql, format, data_at } => (
-                String::from_utf8(sql).unwrap(),
-                format,
-                text[data_at..].to_owned(),
-            ),
+            Statement::Insert { sql, format, data_at } => {
+                (String::from_utf8(sql).unwrap(), format, text[data_at..].to_owned())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -299,21 +269,12 @@ mod tests {
         assert_eq!(whole("SELECT 1"), query(true, None));
         assert_eq!(whole("select 1 format JSON"), query(true, Some("JSON")));
         assert_eq!(whole("SELECT 1 FORMAT CSV;\n"), query(true, Some("CSV")));
-        assert_eq!(
-            whole("SELECT 1 FORMAT CSV SETTINGS max_threads = 1"),
-            query(true, Some("CSV"))
-        );
+        assert_eq!(whole("SELECT 1 FORMAT CSV SETTINGS max_threads = 1"), query(true, Some("CSV")));
         assert_eq!(whole("SELECT format FROM t"), query(true, None));
         assert_eq!(whole("SELECT ' FORMAT JSON' -- FORMAT JSON"), query(true, None));
         assert_eq!(whole("SELECT $x$ it's; FORMAT JSON $x$"), query(true, None));
-        assert_eq!(
-            whole("SELECT 1 AS `a\\`;b`, 'it''s; ' /* ; */"),
-            query(true, None)
-        );
-        assert_eq!(
-            whole("((SELECT 1)) UNION ALL SELECT 2 FORMAT TSV"),
-            query(true, Some("TSV"))
-        );
+        assert_eq!(whole("SELECT 1 AS `a\\`;b`, 'it''s; ' /* ; */"), query(true, None));
+        assert_eq!(whole("((SELECT 1)) UNION ALL SELECT 2 FORMAT TSV"), query(true, Some("TSV")));
         assert_eq!(whole("WITH 1 AS x SELECT x"), query(true, None));
         assert_eq!(whole("DESCRIBE TABLE t FORMAT TSV"), query(false, Some("TSV")));
         assert_eq!(whole("/* c */ SHOW TABLES"), query(false, None));
@@ -340,10 +301,7 @@ mod tests {
             (table.clone(), Some("Values"), " (1, 'a\n\nb')")
         );
         let (sql, format, data) = insert("INSERT INTO t (a, b) FORMAT RowBinary\n\n\n");
-        assert_eq!(
-            (sql, format.as_deref(), data.as_str()),
-            (table, Some("RowBinary"), "\n\n")
-        );
+        assert_eq!((sql, format.as_deref(), data.as_str()), (table, Some("RowBinary"), "\n\n"));
         let (sql, format, data) = insert("INSERT INTO t SETTINGS a = 'FORMAT x' FORMAT CSV 1,2");
         let expected = ("INSERT INTO t SETTINGS a = 'FORMAT x' ", Some("CSV"), "1,2");
         assert_eq!((sql.as_str(), format.as_deref(), data.as_str()), expected);
@@ -354,10 +312,7 @@ mod tests {
         );
         assert_eq!(whole("INSERT INTO t SELECT 1"), query(false, None));
         assert_eq!(whole("INSERT INTO t (a) (SELECT 1)"), query(false, None));
-        assert_eq!(
-            insert("INSERT INTO FUNCTION remote('h', 'd.t') (a) VALUES (1)").2,
-            " (1)"
-        );
+        assert_eq!(insert("INSERT INTO FUNCTION remote('h', 'd.t') (a) VALUES (1)").2, " (1)");
     }
 
     #[test]
