@@ -30,7 +30,10 @@ fn row(html: &str, name: &str) -> Vec<String> {
 fn first_cells(html: &str) -> Vec<String> {
     let body =
         html.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next()).unwrap_or_default();
-    body.split("<th scope=\"row\">").skip(1).map(|rest| strip(rest.split("</th>").next().unwrap())).collect()
+    body.split("<th scope=\"row\">")
+        .skip(1)
+        .map(|rest| strip(rest.split("</th>").next().unwrap_or_default()))
+        .collect()
 }
 
 fn strip(html: &str) -> String {

@@ -304,16 +304,16 @@ pub fn cell_bar(value: f64, largest: f64) -> Markup {
 pub fn split_bar(title: &str, parts: &[(String, f64, &'static str)]) -> Markup {
     let whole: f64 = parts.iter().map(|(_, value, _)| value.max(0.0)).sum();
     let mut left = 0.0;
+    let mut pieces = Vec::new();
+    for (label, value, class) in parts.iter().filter(|(_, value, _)| *value > 0.0) {
+        let width = value / whole * 100.0;
+        pieces.push((label, class, left, width));
+        left += width;
+    }
     html! {
         svg.split height="14" role="img" aria-label=(title) {
-            @if whole > 0.0 {
-                @for (label, value, class) in parts {
-                    @let width = value.max(0.0) / whole * 100.0;
-                    @if width > 0.0 {
-                        rect class=(class) x=(pc(left)) width=(pc(width)) height="14" { title { (label) } }
-                    }
-                    @let _ = { left += width; };
-                }
+            @for (label, class, left, width) in pieces {
+                rect class=(class) x=(pc(left)) width=(pc(width)) height="14" { title { (label) } }
             }
         }
     }

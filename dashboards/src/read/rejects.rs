@@ -23,8 +23,9 @@ impl Reader {
         let filter = if reason.is_some() { "reason = {reason:String}" } else { "1" };
         // Bytes travel as hexadecimal: they are often not UTF-8, that being why they are here.
         let sql = format!(
-            "SELECT toUnixTimestamp64Milli(rejected_at), toString(source), place, tenant, toString(reason), field, detail, \
-             hex(substring(bytes, 1, {{shown:UInt32}})), length(bytes) FROM rejects WHERE {filter} \
+            "SELECT toUnixTimestamp64Milli(rejected_at) AS rejected_ms, toString(source) AS source_text, place, tenant, \
+             toString(reason) AS reason_text, field, detail, hex(substring(bytes, 1, {{shown:UInt32}})) AS bytes_hex, \
+             length(bytes) AS size FROM rejects WHERE {filter} \
              ORDER BY rejected_at DESC, source, place, identity LIMIT 1 BY identity LIMIT {{offset:UInt64}}, {{limit:UInt64}}"
         );
         let query = self
@@ -36,22 +37,40 @@ impl Reader {
             Some(reason) => query.param("reason", reason),
             None => query,
         };
-        let rows: Vec<(i64, String, String, String, String, String, String, String, u64)> =
-            query.fetch_all().await?;
-        rows.into_iter()
-            .map(|(rejected_at, source, place, tenant, reason, field, detail, bytes, size)| {
-                Ok(RejectRow {
-                    rejected_at: time_ms(rejected_at)?,
-                    source,
-                    place,
-                    tenant,
-                    reason,
-                    field,
-                    detail,
-                    bytes: hex::decode(&bytes).map_err(|_| ReadError::unreadable("hexadecimal", &bytes))?,
-                    size,
-                })
-            })
-            .collect()
+        let rows: Vec<RawReject> = query.fetch_all().await?;
+        rows.into_iter().map(RejectRow::try_from).collect()
+    }
+}
+
+/// A reject as it comes from the store.
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct RawReject {
+    rejected_ms: i64,
+    source_text: String,
+    place: String,
+    tenant: String,
+    reason_text: String,
+    field: String,
+    detail: String,
+    bytes_hex: String,
+    size: u64,
+}
+
+impl TryFrom<RawReject> for RejectRow {
+    type Error = ReadError;
+
+    fn try_from(raw: RawReject) -> Result<Self, ReadError> {
+        Ok(RejectRow {
+            rejected_at: time_ms(raw.rejected_ms)?,
+            source: raw.source_text,
+            place: raw.place,
+            tenant: raw.tenant,
+            reason: raw.reason_text,
+            field: raw.field,
+            detail: raw.detail,
+            bytes: hex::decode(&raw.bytes_hex)
+                .map_err(|_| ReadError::unreadable("hexadecimal", &raw.bytes_hex))?,
+            size: raw.size,
+        })
     }
 }

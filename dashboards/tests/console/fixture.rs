@@ -1,5 +1,7 @@
 //! A real store with a little of everything in it, and a console over it.
 
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};

@@ -2,6 +2,8 @@
 //!
 //! Shaped like the access-log example: 84 hours inside one month, a long tail of tenants.
 
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
 use chrono::{DateTime, Duration, NaiveDate, Utc};
 use chrono_tz::Tz;
 use rentroll_dashboards::address::Address;
@@ -355,12 +357,9 @@ pub(crate) fn failed() -> failed::View {
 fn line(
     line: u32,
     kind: LineKind,
-    group: &str,
-    description: &str,
-    quantity: &str,
-    unit: &str,
-    price: &str,
-    amount: &str,
+    (group, description): (&str, &str),
+    (quantity, unit): (&str, &str),
+    (price, amount): (&str, &str),
 ) -> InvoiceLine {
     InvoiceLine {
         line,
@@ -414,10 +413,10 @@ pub(crate) fn invoice() -> invoice::View {
         issue_date: NaiveDate::from_ymd_opt(2026, 11, 24).unwrap(),
         due_date: NaiveDate::from_ymd_opt(2026, 12, 24).unwrap(),
         lines: vec![
-            line(1, LineKind::BaseFee, "Enterprise", "monthly fee", "1", "month", "200", "200.00"),
-            line(2, LineKind::Usage, "Requests", "first 100 requests", "100", "request", "0", "0.00"),
-            line(3, LineKind::Usage, "Requests", "next 900 requests", "382", "request", "0.01", "3.82"),
-            line(4, LineKind::Usage, "Egress", "egress, per GB", "0.074112331", "GB", "0.09", "0.01"),
+            line(1, LineKind::BaseFee, ("Enterprise", "monthly fee"), ("1", "month"), ("200", "200.00")),
+            line(2, LineKind::Usage, ("Requests", "first 100 requests"), ("100", "request"), ("0", "0.00")),
+            line(3, LineKind::Usage, ("Requests", "next 900 requests"), ("382", "request"), ("0.01", "3.82")),
+            line(4, LineKind::Usage, ("Egress", "egress, per GB"), ("0.074112331", "GB"), ("0.09", "0.01")),
         ],
         subtotal: Exact(dec("203.83")),
         tax: Some(InvoiceTax { name: "VAT".into(), rate: Exact(dec("0.23")), amount: Exact(dec("46.88")) }),
