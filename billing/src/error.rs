@@ -134,6 +134,14 @@ pub enum BillingError {
         /// The month.
         period: String,
     },
+    /// The tenant used nothing in the month.
+    #[error("tenant `{tenant}` used nothing in {period}")]
+    NoSuchTenant {
+        /// The tenant.
+        tenant: String,
+        /// The month.
+        period: String,
+    },
     /// Cost units or amounts that the store's decimals cannot hold.
     #[error("{what} is too large for the store's decimals")]
     TooLarge {

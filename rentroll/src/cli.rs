@@ -48,6 +48,16 @@ pub enum Command {
     Topics(verbs::topics::Args),
     /// Write, check and show the configuration.
     Config(verbs::config::Args),
+    /// Issue a month's invoices, and explain them.
+    Bill(verbs::bill::Args),
+    /// List, show and export invoices.
+    Invoices(verbs::invoices::Args),
+    /// Check and show plans and prices.
+    Catalogue(verbs::catalogue::Args),
+    /// Check and show the cost pools.
+    Costs(verbs::costs::Args),
+    /// Split a month's costs over the tenants, and explain the split.
+    Allocate(verbs::allocate::Args),
     /// The balance per source and hour: accepted = stored + duplicate + rejected.
     Books(verbs::books::Args),
     /// Measure, beside a peer in the same run.
@@ -119,6 +129,11 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             Command::Migrate => verbs::migrate::run(&context).await,
             Command::Topics(args) => verbs::topics::run(&context, args).await,
             Command::Config(args) => verbs::config::run(&context, args),
+            Command::Bill(args) => verbs::bill::run(&context, args).await,
+            Command::Invoices(args) => verbs::invoices::run(&context, args).await,
+            Command::Catalogue(args) => verbs::catalogue::run(&context, args).await,
+            Command::Costs(args) => verbs::costs::run(&context, args).await,
+            Command::Allocate(args) => verbs::allocate::run(&context, args).await,
             Command::Books(args) => verbs::books::run(&context, args).await,
             Command::Bench(args) => verbs::bench::run(args),
             Command::Tenants(args) => verbs::tenants::run(&context, args).await,

@@ -5,9 +5,11 @@
 //! newest of a month counts. Σ tenants + idle + unallocated = what was spent, per pool and over all, checked
 //! in the store before a run is complete.
 
+mod explain;
 mod report;
 pub mod split;
 mod stored;
+mod units;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +23,8 @@ use rentroll_schemas::meter::Meters;
 use rentroll_schemas::period::Period;
 use rust_decimal::Decimal;
 
-pub use report::{AllocationReport, PoolReport, TenantCost, latest, tenants};
+pub use explain::{CostExplanation, DriverExplanation, PoolExplanation, explain};
+pub use report::{AllocationReport, PoolReport, TenantCost, latest, latest_rows, tenants};
 
 use crate::digest::{self, Digest};
 use crate::error::{BillingError, Result};
@@ -143,23 +146,9 @@ pub fn rows(costs: &Costs, month: &str, usage: &PeriodUsage) -> Result<Vec<Alloc
 fn pool_rows(pool: &Pool, usage: &PeriodUsage, rows: &mut Vec<Allocation>) -> Result<()> {
     let mut uses = Vec::with_capacity(usage.tenants.len());
     for (tenant, used) in &usage.tenants {
-        let mut units = BigUint::ZERO;
-        for (meter, weight) in &pool.drivers {
-            let quantity = used.totals.get(meter).map(|used| used.quantity).unwrap_or_default();
-            let quantity = u128::try_from(quantity.nanos()).map_err(|_| BillingError::Content {
-                what: format!("the usage of tenant `{tenant}`"),
-                reason: format!("{meter} comes to {quantity}: usage below zero takes no cost"),
-            })?;
-            units += BigUint::from(quantity) * amount_nanos(*weight)?;
-        }
-        uses.push(Use { tenant: tenant.clone(), units });
+        uses.push(Use { tenant: tenant.clone(), units: units::of_tenant(pool, tenant, used)? });
     }
-    let mut capacity = None;
-    for (meter, paid_for) in &pool.capacity {
-        let weight = pool.drivers.get(meter).copied().unwrap_or_default();
-        let units = BigUint::from(amount_nanos(*paid_for)?) * amount_nanos(weight)?;
-        *capacity.get_or_insert(BigUint::ZERO) += units;
-    }
+    let capacity = units::of_capacity(pool)?;
     let split = split(amount_nanos(pool.amount)?, &uses, capacity.as_ref(), pool.idle_policy);
     for (part, used) in split.parts.into_iter().zip(&uses) {
         if part.direct == 0 && part.idle_share == 0 && used.units == BigUint::ZERO {

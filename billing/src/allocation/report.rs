@@ -206,6 +206,15 @@ pub async fn tenants(store: &Store, period: &str, tenant: Option<&str>) -> Resul
     Ok(costs)
 }
 
+/// The rows of the newest allocation of a month, by pool and tenant.
+///
+/// # Errors
+/// [`BillingError::NotAllocated`] if there is no allocation.
+pub async fn latest_rows(store: &Store, period: &str) -> Result<Vec<Allocation>> {
+    let run = newest(store, period).await?;
+    read_rows(store, &run, None).await
+}
+
 async fn newest(store: &Store, period: &str) -> Result<Run> {
     let row: RunRow = store
         .client()

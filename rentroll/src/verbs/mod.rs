@@ -5,11 +5,17 @@
 //! [`crate::cli::WrongUse`].
 
 pub mod bench;
+pub mod allocate;
+pub mod bill;
 pub mod books;
+pub mod catalogue;
 pub mod config;
+pub mod costs;
 pub mod demo;
 pub mod doctor;
+pub mod invoices;
 pub mod migrate;
+mod month;
 pub mod rejects;
 pub mod tenants;
 pub mod topics;
