@@ -63,8 +63,8 @@ impl Chain {
         let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         say(format_args!("starting rentroll demo; its output goes to {}", log_path.display()));
         let child = Run::new(workspace::target().join("debug/rentroll"))
-            .arg("demo")
-            .env("RENTROLL_DATA__DIR", &data)
+            .args(["demo", "--data"])
+            .arg(&data)
             .env("RENTROLL_HTTP__LISTEN", "127.0.0.1:0")
             .env("RENTROLL_STORE__LISTEN", "127.0.0.1:0")
             .env("RENTROLL_CHDB_LIBRARY", chdb_library)
