@@ -1,5 +1,7 @@
 //! One suite over both event logs, and what only a cluster can do.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 #[path = "log/common.rs"]
 mod common;
 #[path = "log/kafka.rs"]

@@ -145,7 +145,7 @@ impl World {
         let mut subscription = self.log().subscribe(group, topics).unwrap();
         let mut readers = Vec::new();
         gain(&mut subscription, &mut readers, PARTITIONS as usize * topics.len());
-        Joined { subscription: subscription, readers }
+        Joined { subscription, readers }
     }
 
     /// Every record of `topic`, by partition, read by a group that nobody else uses.

@@ -16,11 +16,7 @@ impl Guard {
     /// Guards process `pid`, whose files are in `folder`.
     pub(crate) fn over(pid: u32, folder: &Path) -> io::Result<Self> {
         let child = Command::new("/bin/sh")
-            .args([
-                "-c",
-                r#"cat >/dev/null; kill -9 "$1"; sleep 0.2; rm -rf "$2""#,
-                "guard",
-            ])
+            .args(["-c", r#"cat >/dev/null; kill -9 "$1"; sleep 0.2; rm -rf "$2""#, "guard"])
             .arg(pid.to_string())
             .arg(folder)
             .stdin(Stdio::piped())

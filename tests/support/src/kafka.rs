@@ -84,12 +84,7 @@ impl Broker {
         let properties = properties(folder.path(), port, controller);
         fs::write(folder.path().join("server.properties"), properties)
             .map_err(io("write server.properties"))?;
-        let mut broker = Broker {
-            folder,
-            libs,
-            port,
-            running: None,
-        };
+        let mut broker = Broker { folder, libs, port, running: None };
         broker.format()?;
         broker.restart()?;
         Ok(broker)
@@ -102,10 +97,7 @@ impl Broker {
     /// If it cannot be started: that is the failure of the test that asked for it.
     pub fn shared() -> String {
         static SHARED: OnceLock<Mutex<Option<Broker>>> = OnceLock::new();
-        let mut shared = SHARED
-            .get_or_init(Mutex::default)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         match shared.as_ref() {
             Some(broker) => broker.address(),
             None => match Broker::start() {
@@ -130,10 +122,7 @@ impl Broker {
         };
         let pid = running.child.id().to_string();
         let status = Command::new("kill").arg(&pid).status();
-        status.map_err(|source| BrokerError::Io {
-            what: format!("kill {pid}"),
-            source,
-        })?;
+        status.map_err(|source| BrokerError::Io { what: format!("kill {pid}"), source })?;
         let ended = wait_until(STOP_WAIT, || running.child.try_wait().ok().flatten());
         match ended {
             Some(_) => {
@@ -155,19 +144,13 @@ impl Broker {
     /// If it ends or does not answer in time.
     pub fn restart(&mut self) -> Result<(), BrokerError> {
         self.running = None;
-        let io = |source| BrokerError::Io {
-            what: "start java (Java 17 or newer is needed)".into(),
-            source,
-        };
+        let io = |source| BrokerError::Io { what: "start java (Java 17 or newer is needed)".into(), source };
         let child = self.java("kafka.Kafka", &[]).map_err(io)?.spawn().map_err(io)?;
         let guard = Guard::over(child.id(), self.folder.path()).map_err(io)?;
         self.running = Some(Running { child, _guard: guard });
         let mut ended = None;
         let answered = wait_until(START_WAIT, || {
-            ended = self
-                .running
-                .as_mut()
-                .and_then(|running| running.child.try_wait().ok().flatten());
+            ended = self.running.as_mut().and_then(|running| running.child.try_wait().ok().flatten());
             (ended.is_some() || self.answers()).then_some(())
         });
         match (ended, answered) {
@@ -178,39 +161,23 @@ impl Broker {
     }
 
     fn answers(&self) -> bool {
-        let client: Result<BaseConsumer, _> = ClientConfig::new()
-            .set("bootstrap.servers", self.address())
-            .create();
+        let client: Result<BaseConsumer, _> =
+            ClientConfig::new().set("bootstrap.servers", self.address()).create();
         client.is_ok_and(|client| {
-            client
-                .fetch_metadata(None, Duration::from_secs(2))
-                .is_ok_and(|metadata| {
-                    metadata
-                        .brokers()
-                        .iter()
-                        .any(|broker| broker.port() == i32::from(self.port))
-                })
+            client.fetch_metadata(None, Duration::from_secs(2)).is_ok_and(|metadata| {
+                metadata.brokers().iter().any(|broker| broker.port() == i32::from(self.port))
+            })
         })
     }
 
     fn format(&self) -> Result<(), BrokerError> {
-        let io = |source| BrokerError::Io {
-            what: "start java (Java 17 or newer is needed)".into(),
-            source,
-        };
+        let io = |source| BrokerError::Io { what: "start java (Java 17 or newer is needed)".into(), source };
         let status = self
-            .java(
-                "kafka.tools.StorageTool",
-                &["format", "-t", "cmVudHJvbGwtdGVzdGluZw", "-c"],
-            )
+            .java("kafka.tools.StorageTool", &["format", "-t", "cmVudHJvbGwtdGVzdGluZw", "-c"])
             .map_err(io)?
             .status()
             .map_err(io)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(self.failed("could not format its storage"))
-        }
+        if status.success() { Ok(()) } else { Err(self.failed("could not format its storage")) }
     }
 
     /// Runs `class` with `arguments` and the properties file; its output goes to the broker's log.
@@ -238,10 +205,7 @@ impl Broker {
         let log = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
-        BrokerError::Failed {
-            what: what.to_owned(),
-            log: tail.join("\n"),
-        }
+        BrokerError::Failed { what: what.to_owned(), log: tail.join("\n") }
     }
 }
 
@@ -260,22 +224,14 @@ fn libs() -> Result<PathBuf, BrokerError> {
     let folder = match std::env::var_os("RENTROLL_KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
         None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from);
+            let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
             let cache =
                 cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-            cache
-                .unwrap_or_default()
-                .join(format!("rentroll/kafka-{VERSION}/lib"))
+            cache.unwrap_or_default().join(format!("rentroll/kafka-{VERSION}/lib"))
         }
     };
     let jar = folder.join(format!("kafka_2.13-{VERSION}.jar"));
-    if jar.is_file() {
-        Ok(folder)
-    } else {
-        Err(BrokerError::NoJars(folder))
-    }
+    if jar.is_file() { Ok(folder) } else { Err(BrokerError::NoJars(folder)) }
 }
 
 /// One node that is broker and controller, with timeouts that let it come back soon after kill -9.
