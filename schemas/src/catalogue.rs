@@ -245,22 +245,17 @@ impl Catalogue {
     /// [`FileError`] names the file, the path to the value at fault, and the reason.
     pub fn read(path: &Path, meters: &Meters) -> Result<Self, FileError> {
         let catalogue: Catalogue = yaml::read(path)?;
-        catalogue
-            .check(meters)
-            .map_err(|(field, reason)| FileError::Rule {
-                path: path.to_owned(),
-                field,
-                reason,
-            })?;
+        catalogue.check(meters).map_err(|(field, reason)| FileError::Rule {
+            path: path.to_owned(),
+            field,
+            reason,
+        })?;
         Ok(catalogue)
     }
 
     /// The version that prices a month which begins on `day`; `None` before the first.
     pub fn version_on(&self, day: NaiveDate) -> Option<&Version> {
-        self.versions
-            .iter()
-            .rev()
-            .find(|version| version.effective_from <= day)
+        self.versions.iter().rev().find(|version| version.effective_from <= day)
     }
 
     /// The newest version: what limits and the console show.
@@ -273,10 +268,8 @@ impl Catalogue {
     /// # Errors
     /// (path, reason) of the first rule that does not hold.
     pub fn check(&self, meters: &Meters) -> Result<(), Fault> {
-        let prefix_is_plain = self
-            .invoice_prefix
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let prefix_is_plain =
+            self.invoice_prefix.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         if !prefix_is_plain || self.invoice_prefix.is_empty() || self.invoice_prefix.len() > 12 {
             return fault(
                 "invoice_prefix",
@@ -349,10 +342,7 @@ impl Version {
 impl Plan {
     fn check(&self, at: &str, meters: &Meters) -> Result<(), Fault> {
         if !meter::is_name(&self.name) {
-            let reason = format!(
-                "`{}`: only a-z, 0-9 and _, beginning with a letter, at most 64",
-                self.name
-            );
+            let reason = format!("`{}`: only a-z, 0-9 and _, beginning with a letter, at most 64", self.name);
             return fault(&format!("{at}.name"), reason);
         }
         if self.title.trim().is_empty() {
@@ -360,16 +350,10 @@ impl Plan {
         }
         price(&format!("{at}.base_fee"), self.base_fee)?;
         if self.limits.requests_per_minute == 0 {
-            return fault(
-                &format!("{at}.limits.requests_per_minute"),
-                "0 would allow nothing".to_owned(),
-            );
+            return fault(&format!("{at}.limits.requests_per_minute"), "0 would allow nothing".to_owned());
         }
         if self.limits.connections == 0 {
-            return fault(
-                &format!("{at}.limits.connections"),
-                "0 would allow nothing".to_owned(),
-            );
+            return fault(&format!("{at}.limits.connections"), "0 would allow nothing".to_owned());
         }
         for (index, charge) in self.charges.iter().enumerate() {
             charge.check(&format!("{at}.charges[{index}]"), meters)?;
@@ -396,10 +380,8 @@ impl Charge {
         if self.unit.trim().is_empty() {
             return fault(&format!("{at}.unit"), "must not be empty".to_owned());
         }
-        let is_power_of_ten = self
-            .unit_divisor
-            .checked_ilog10()
-            .is_some_and(|n| 10_u64.pow(n) == self.unit_divisor);
+        let is_power_of_ten =
+            self.unit_divisor.checked_ilog10().is_some_and(|n| 10_u64.pow(n) == self.unit_divisor);
         if !is_power_of_ten || self.unit_divisor > UNIT_DIVISOR_MAX {
             let reason = format!(
                 "{}: must be a power of ten up to 10^15, so that conversion is exact",
@@ -409,12 +391,7 @@ impl Charge {
         }
         let given = [
             ("tiers", !self.tiers.is_empty(), Model::Graduated, "graduated"),
-            (
-                "unit_price",
-                self.unit_price.is_some(),
-                Model::PerUnit,
-                "per_unit",
-            ),
+            ("unit_price", self.unit_price.is_some(), Model::PerUnit, "per_unit"),
             ("amount", self.amount.is_some(), Model::Flat, "flat"),
         ];
         for (field, present, model, name) in given {
@@ -425,10 +402,7 @@ impl Charge {
                 );
             }
             if !present && self.model == model {
-                return fault(
-                    &format!("{at}.{field}"),
-                    format!("missing: the model `{name}` needs it"),
-                );
+                return fault(&format!("{at}.{field}"), format!("missing: the model `{name}` needs it"));
             }
         }
         let bounds = self.tiers.iter().map(|tier| (tier.from, tier.to));
@@ -442,8 +416,7 @@ impl Charge {
         if let Some(unit_price) = self.unit_price {
             price(&format!("{at}.unit_price"), unit_price)?;
         }
-        self.amount
-            .map_or(Ok(()), |amount| price(&format!("{at}.amount"), amount))
+        self.amount.map_or(Ok(()), |amount| price(&format!("{at}.amount"), amount))
     }
 }
 
@@ -453,33 +426,25 @@ impl Assignment {
             Some(_) => Ok(()),
             None => {
                 let plans: Vec<&str> = version.plans.iter().map(|plan| plan.name.as_str()).collect();
-                fault(
-                    &at,
-                    format!("there is no plan `{plan}`; there are {}", plans.join(", ")),
-                )
+                fault(&at, format!("there is no plan `{plan}`; there are {}", plans.join(", ")))
             }
         };
         for (tenant, plan) in &self.fixed {
             known_plan(format!("{at}.fixed.{tenant}"), plan)?;
         }
         match (&self.by_usage, &self.default) {
-            (Some(_), Some(_)) => fault(
-                at,
-                "`by_usage` and `default` are both given: a tenant has one plan".to_owned(),
-            ),
-            (None, None) => fault(
-                at,
-                "neither `by_usage` nor `default` is given: a tenant could have no plan".to_owned(),
-            ),
+            (Some(_), Some(_)) => {
+                fault(at, "`by_usage` and `default` are both given: a tenant has one plan".to_owned())
+            }
+            (None, None) => {
+                fault(at, "neither `by_usage` nor `default` is given: a tenant could have no plan".to_owned())
+            }
             (None, Some(plan)) => known_plan(format!("{at}.default"), plan),
             (Some(by_usage), None) => {
                 let at = format!("{at}.by_usage");
                 known_meter(&format!("{at}.meter"), &by_usage.meter, meters)?;
                 if by_usage.ladder.is_empty() {
-                    return fault(
-                        &format!("{at}.ladder"),
-                        "there must be at least one step".to_owned(),
-                    );
+                    return fault(&format!("{at}.ladder"), "there must be at least one step".to_owned());
                 }
                 let bounds = by_usage.ladder.iter().map(|step| (step.from, step.to));
                 contiguous(&format!("{at}.ladder"), "step", bounds)?;
@@ -502,10 +467,7 @@ pub(crate) fn known_meter(path: &str, name: &str, meters: &Meters) -> Result<(),
         return Ok(());
     }
     let names: Vec<&str> = meters.meters.iter().map(|meter| meter.name.as_str()).collect();
-    fault(
-        path,
-        format!("there is no meter `{name}`; there are {}", names.join(", ")),
-    )
+    fault(path, format!("there is no meter `{name}`; there are {}", names.join(", ")))
 }
 
 /// A price or fee that is not negative, and small and coarse enough for every product to be exact.
@@ -536,22 +498,13 @@ fn contiguous(
     for (index, (from, to)) in bounds.enumerate() {
         let from_path = format!("{path}[{index}].from");
         if from.0.normalize().scale() > PRICE_DECIMALS_MAX {
-            return fault(
-                &from_path,
-                format!("{from} has more than {PRICE_DECIMALS_MAX} decimals"),
-            );
+            return fault(&from_path, format!("{from} has more than {PRICE_DECIMALS_MAX} decimals"));
         }
         if index == 0 && from.0 != expected {
-            return fault(
-                &from_path,
-                format!("the first {what} must begin at 0, not at {from}"),
-            );
+            return fault(&from_path, format!("the first {what} must begin at 0, not at {from}"));
         }
         if from.0 > expected {
-            return fault(
-                &from_path,
-                format!("gap: nothing covers from {expected} up to {from}"),
-            );
+            return fault(&from_path, format!("gap: nothing covers from {expected} up to {from}"));
         }
         if from.0 < expected {
             return fault(
@@ -622,24 +575,18 @@ versions:
         let meters: Meters = yaml::parse(METERS, Path::new("meters.yaml"))?;
         let path = Path::new("catalogue.yaml");
         let catalogue: Catalogue = yaml::parse(text, path)?;
-        catalogue
-            .check(&meters)
-            .map_err(|(field, reason)| FileError::Rule {
-                path: path.to_owned(),
-                field,
-                reason,
-            })?;
+        catalogue.check(&meters).map_err(|(field, reason)| FileError::Rule {
+            path: path.to_owned(),
+            field,
+            reason,
+        })?;
         Ok(catalogue)
     }
 
     #[test]
     fn a_version_prices_months_from_its_first_day_on() {
         let catalogue = read(GOOD).unwrap();
-        let on = |day: &str| {
-            catalogue
-                .version_on(day.parse().unwrap())
-                .map(|v| v.plans[0].name.as_str())
-        };
+        let on = |day: &str| catalogue.version_on(day.parse().unwrap()).map(|v| v.plans[0].name.as_str());
         assert_eq!(on("2014-12-31"), None);
         assert_eq!(on("2015-01-01"), Some("free"));
         assert_eq!(on("2015-12-31"), Some("free"));
@@ -659,12 +606,7 @@ versions:
                 format!("{tiers}[2].from"),
                 "gap: nothing covers from 1000 up to 1001",
             ),
-            (
-                "{from: 1000, unit",
-                "{from: 999.5, unit",
-                format!("{tiers}[2].from"),
-                "overlap",
-            ),
+            ("{from: 1000, unit", "{from: 999.5, unit", format!("{tiers}[2].from"), "overlap"),
             (
                 "{from: 0, to: 100, unit",
                 "{from: 1, to: 100, unit",
@@ -677,24 +619,9 @@ versions:
                 format!("{tiers}[2].to"),
                 "last tier must be open",
             ),
-            (
-                "from: 100, to: 1000,",
-                "from: 100,",
-                format!("{tiers}[1].to"),
-                "only the last tier is open",
-            ),
-            (
-                "from: 100, to: 1000,",
-                "from: 100, to: 100,",
-                format!("{tiers}[1].to"),
-                "100 is not above 100",
-            ),
-            (
-                "unit_price: 0.02",
-                "unit_price: -0.02",
-                format!("{tiers}[1].unit_price"),
-                "negative",
-            ),
+            ("from: 100, to: 1000,", "from: 100,", format!("{tiers}[1].to"), "only the last tier is open"),
+            ("from: 100, to: 1000,", "from: 100, to: 100,", format!("{tiers}[1].to"), "100 is not above 100"),
+            ("unit_price: 0.02", "unit_price: -0.02", format!("{tiers}[1].unit_price"), "negative"),
             (
                 "unit_price: 0.02",
                 "unit_price: 0.0000000002",
@@ -707,18 +634,8 @@ versions:
                 format!("{tiers}[1].unit_price"),
                 "more than 1000000000",
             ),
-            (
-                "flat_fee: 1.50",
-                "flat_fee: -1",
-                format!("{tiers}[2].flat_fee"),
-                "negative",
-            ),
-            (
-                "base_fee: 20",
-                "base_fee: -20",
-                "versions[0].plans[1].base_fee".to_owned(),
-                "negative",
-            ),
+            ("flat_fee: 1.50", "flat_fee: -1", format!("{tiers}[2].flat_fee"), "negative"),
+            ("base_fee: 20", "base_fee: -20", "versions[0].plans[1].base_fee".to_owned(), "negative"),
             (
                 "- meter: requests",
                 "- meter: request",
@@ -743,24 +660,14 @@ versions:
                 format!("{ladder}[1].plan"),
                 "no plan `prof`; there are free, pro",
             ),
-            (
-                "acme: pro",
-                "acme: prof",
-                "versions[0].assignment.fixed.acme".to_owned(),
-                "no plan `prof`",
-            ),
+            ("acme: pro", "acme: prof", "versions[0].assignment.fixed.acme".to_owned(), "no plan `prof`"),
             (
                 "    by_usage",
                 "    default: free\n    by_usage",
                 "versions[0].assignment".to_owned(),
                 "both given",
             ),
-            (
-                "{default: all}",
-                "{}",
-                "versions[1].assignment".to_owned(),
-                "neither",
-            ),
+            ("{default: all}", "{}", "versions[1].assignment".to_owned(), "neither"),
             (
                 "model: graduated",
                 "model: per_unit",
@@ -785,36 +692,11 @@ versions:
                 "versions[0].plans[1].charges[0].unit_divisor".to_owned(),
                 "power of ten",
             ),
-            (
-                "name: pro\n",
-                "name: free\n",
-                "versions[0].plans[1].name".to_owned(),
-                "defined twice",
-            ),
-            (
-                "2016-01-01",
-                "2016-01-02",
-                "versions[1].effective_from".to_owned(),
-                "first day of a month",
-            ),
-            (
-                "2016-01-01",
-                "2015-01-01",
-                "versions[1].effective_from".to_owned(),
-                "not after",
-            ),
-            (
-                "rate: 0.21",
-                "rate: 21",
-                "versions[0].tax.rate".to_owned(),
-                "fraction from 0 to 1",
-            ),
-            (
-                "invoice_prefix: RR",
-                "invoice_prefix: rr-",
-                "invoice_prefix".to_owned(),
-                "A-Z",
-            ),
+            ("name: pro\n", "name: free\n", "versions[0].plans[1].name".to_owned(), "defined twice"),
+            ("2016-01-01", "2016-01-02", "versions[1].effective_from".to_owned(), "first day of a month"),
+            ("2016-01-01", "2015-01-01", "versions[1].effective_from".to_owned(), "not after"),
+            ("rate: 0.21", "rate: 21", "versions[0].tax.rate".to_owned(), "fraction from 0 to 1"),
+            ("invoice_prefix: RR", "invoice_prefix: rr-", "invoice_prefix".to_owned(), "A-Z"),
         ] {
             assert!(GOOD.contains(from), "{from}");
             let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
@@ -832,17 +714,10 @@ versions:
             ("currency: USD", "currency: usd", "usd"),
             ("base_fee: 20", "base_fee: 2e1", "2e1"),
             ("base_fee: 20", "base_fees: 20", "base_fees"),
-            (
-                "currency: USD",
-                "currency: USD\ntime_zone: Mars/Olympus",
-                "Mars/Olympus",
-            ),
+            ("currency: USD", "currency: USD\ntime_zone: Mars/Olympus", "Mars/Olympus"),
         ] {
             let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
-            assert!(
-                message.starts_with("catalogue.yaml: ") && message.contains(named),
-                "{message}"
-            );
+            assert!(message.starts_with("catalogue.yaml: ") && message.contains(named), "{message}");
         }
     }
 

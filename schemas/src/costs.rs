@@ -114,10 +114,7 @@ impl Costs {
                 adds_up(&path, name, meters)?;
                 price(&path, *weight)?;
                 if weight.0.is_zero() {
-                    return Err((
-                        path,
-                        "a weight of 0 drives nothing: leave the driver out".to_owned(),
-                    ));
+                    return Err((path, "a weight of 0 drives nothing: leave the driver out".to_owned()));
                 }
                 if !pool.capacity.is_empty() && !pool.capacity.contains_key(name) {
                     let reason = "missing: with a capacity, every driver has one".to_owned();
@@ -162,10 +159,7 @@ fn head<'a>(
         return Err((format!("{at}.name"), reason));
     }
     if !names.insert((month, name)) {
-        return Err((
-            format!("{at}.name"),
-            format!("`{name}` is there twice for {month}"),
-        ));
+        return Err((format!("{at}.name"), format!("`{name}` is there twice for {month}")));
     }
     if title.trim().is_empty() {
         return Err((format!("{at}.title"), "must not be empty".to_owned()));
@@ -222,30 +216,15 @@ unallocated:
     #[test]
     fn mistakes_name_file_path_and_reason() {
         for (from, to, field, reason) in [
-            (
-                "drivers: {requests: 1}",
-                "drivers: {reqs: 1}",
-                "pools[0].drivers.reqs",
-                "no meter `reqs`",
-            ),
-            (
-                "drivers: {requests: 1}",
-                "drivers: {peak: 1}",
-                "pools[0].drivers.peak",
-                "only counts and sums",
-            ),
+            ("drivers: {requests: 1}", "drivers: {reqs: 1}", "pools[0].drivers.reqs", "no meter `reqs`"),
+            ("drivers: {requests: 1}", "drivers: {peak: 1}", "pools[0].drivers.peak", "only counts and sums"),
             (
                 "drivers: {requests: 1}",
                 "drivers: {requests: 0}",
                 "pools[0].drivers.requests",
                 "drives nothing",
             ),
-            (
-                "drivers: {requests: 1}",
-                "drivers: {requests: -1}",
-                "pools[0].drivers.requests",
-                "negative",
-            ),
+            ("drivers: {requests: 1}", "drivers: {requests: -1}", "pools[0].drivers.requests", "negative"),
             (
                 "capacity: {requests: 9}",
                 "capacity: {peak: 9}",
@@ -267,25 +246,12 @@ unallocated:
             ("amount: 500.00", "amount: -500.00", "pools[0].amount", "negative"),
             ("2015-06", "2015-05", "pools[1].name", "twice for 2015-05"),
             ("2015-06", "2015-13", "pools[1].month", "not a month"),
-            (
-                "name: support",
-                "name: db",
-                "unallocated[0].name",
-                "twice for 2015-05",
-            ),
-            (
-                "title: Support",
-                "title: ''",
-                "unallocated[0].title",
-                "must not be empty",
-            ),
+            ("name: support", "name: db", "unallocated[0].name", "twice for 2015-05"),
+            ("title: Support", "title: ''", "unallocated[0].title", "must not be empty"),
         ] {
             assert!(GOOD.contains(from), "{from}");
             let message = read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
-            assert!(
-                message.starts_with(&format!("costs.yaml: {field}: ")),
-                "{message}, expected {field}"
-            );
+            assert!(message.starts_with(&format!("costs.yaml: {field}: ")), "{message}, expected {field}");
             assert!(message.contains(reason), "{message}, expected {reason}");
         }
     }

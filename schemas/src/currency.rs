@@ -22,10 +22,7 @@ pub struct Currency {
 
 /// Codes by the number of digits of their minor unit.
 const CODES: [(u8, &str); 3] = [
-    (
-        0,
-        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
-    ),
+    (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"),
     (
         2,
         "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF \
@@ -45,10 +42,7 @@ pub struct CurrencyError(pub String);
 
 impl Currency {
     /// The United States dollar.
-    pub const USD: Currency = Currency {
-        code: *b"USD",
-        decimals: 2,
-    };
+    pub const USD: Currency = Currency { code: *b"USD", decimals: 2 };
 
     /// Digits of the minor unit: 2 for USD, 0 for JPY.
     pub const fn decimals(self) -> u32 {
@@ -154,9 +148,7 @@ impl<'de> Deserialize<'de> for Exact {
             .iter()
             .all(|byte| byte.is_some_and(|b| b.is_ascii_digit()));
         if !digits_and_dot || !begins_and_ends_with_digit {
-            return Err(serde::de::Error::custom(format!(
-                "`{text}` is not a decimal such as 12 or 0.05"
-            )));
+            return Err(serde::de::Error::custom(format!("`{text}` is not a decimal such as 12 or 0.05")));
         }
         let value = Decimal::from_str_exact(&text)
             .map_err(|error| serde::de::Error::custom(format!("`{text}` cannot be held exactly: {error}")))?;
@@ -201,24 +193,11 @@ mod tests {
             ("79228162514264337593543950335", "79228162514264337593543950335"),
             ("-3", "-3"),
         ] {
-            assert_eq!(
-                serde_saphyr::from_str::<Exact>(yaml).unwrap().to_string(),
-                text,
-                "{yaml}"
-            );
+            assert_eq!(serde_saphyr::from_str::<Exact>(yaml).unwrap().to_string(), text, "{yaml}");
         }
-        for yaml in [
-            "1e3",
-            ".5",
-            "1.",
-            "0x10",
-            "1_000",
-            "abc",
-            "''",
-            "-",
-            "0.00000000000000000000000000001",
-            ".inf",
-        ] {
+        for yaml in
+            ["1e3", ".5", "1.", "0x10", "1_000", "abc", "''", "-", "0.00000000000000000000000000001", ".inf"]
+        {
             assert!(serde_saphyr::from_str::<Exact>(yaml).is_err(), "{yaml}");
         }
     }

@@ -13,23 +13,16 @@ use schemars::{Schema, schema_for};
 use serde_json::Value;
 
 fn schemas() -> [(&'static str, Schema); 3] {
-    [
-        ("meters", schema_for!(Meters)),
-        ("catalogue", schema_for!(Catalogue)),
-        ("costs", schema_for!(Costs)),
-    ]
+    [("meters", schema_for!(Meters)), ("catalogue", schema_for!(Catalogue)), ("costs", schema_for!(Costs))]
 }
 
 fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("json")
-        .join(format!("{name}.schema.json"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("json").join(format!("{name}.schema.json"))
 }
 
 fn example(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples/access-log")
-        .join(format!("{name}.yaml"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/access-log").join(format!("{name}.yaml"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_saphyr::from_str(&text).unwrap()
 }
@@ -42,11 +35,7 @@ fn committed_schemas_are_the_generated_ones() {
             std::fs::write(file(name), &generated).unwrap();
         }
         let committed = std::fs::read_to_string(file(name)).unwrap();
-        assert!(
-            committed == generated,
-            "{} is stale: see this file's first lines",
-            file(name).display()
-        );
+        assert!(committed == generated, "{} is stale: see this file's first lines", file(name).display());
     }
 }
 
@@ -55,16 +44,10 @@ fn examples_are_valid_and_a_planted_fault_is_not() {
     for (name, schema) in schemas() {
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
         let mut value = example(name);
-        let errors: Vec<String> = validator
-            .iter_errors(&value)
-            .map(|error| error.to_string())
-            .collect();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{name}.yaml: {errors:?}");
         value["surprise"] = Value::Bool(true);
-        assert!(
-            !validator.is_valid(&value),
-            "{name}: an unknown key is let through"
-        );
+        assert!(!validator.is_valid(&value), "{name}: an unknown key is let through");
     }
 }
 
