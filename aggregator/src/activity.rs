@@ -73,10 +73,7 @@ impl Activity {
         let mut shares: Vec<Share> = state
             .tenants
             .iter()
-            .map(|(tenant, minutes)| Share {
-                tenant: tenant.clone(),
-                events: minutes.iter().sum(),
-            })
+            .map(|(tenant, minutes)| Share { tenant: tenant.clone(), events: minutes.iter().sum() })
             .collect();
         shares.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.tenant.cmp(&b.tenant)));
         let total = shares.iter().map(|share| share.events).sum();
@@ -84,16 +81,9 @@ impl Activity {
         let other: u64 = shares.iter().skip(TOP).map(|share| share.events).sum();
         shares.truncate(TOP);
         if other > 0 {
-            shares.push(Share {
-                tenant: OTHER.to_owned(),
-                events: other,
-            });
+            shares.push(Share { tenant: OTHER.to_owned(), events: other });
         }
-        Snapshot {
-            shares,
-            total,
-            active,
-        }
+        Snapshot { shares, total, active }
     }
 }
 
@@ -110,8 +100,7 @@ impl State {
             }
         }
         self.minute = minute;
-        self.tenants
-            .retain(|_, minutes| minutes.iter().any(|count| *count > 0));
+        self.tenants.retain(|_, minutes| minutes.iter().any(|count| *count > 0));
     }
 }
 
@@ -120,10 +109,7 @@ mod tests {
     use super::*;
 
     fn counts(pairs: &[(&str, u64)]) -> HashMap<String, u64> {
-        pairs
-            .iter()
-            .map(|(tenant, count)| ((*tenant).to_owned(), *count))
-            .collect()
+        pairs.iter().map(|(tenant, count)| ((*tenant).to_owned(), *count)).collect()
     }
 
     #[test]
@@ -146,16 +132,7 @@ mod tests {
         activity.add(1, &many);
         let snapshot = activity.snapshot(1);
         assert_eq!((snapshot.shares.len(), snapshot.active), (101, 150));
-        assert_eq!(
-            snapshot.shares[0],
-            Share {
-                tenant: "t149".into(),
-                events: 150
-            }
-        );
-        assert_eq!(
-            snapshot.shares.iter().map(|share| share.events).sum::<u64>(),
-            snapshot.total
-        );
+        assert_eq!(snapshot.shares[0], Share { tenant: "t149".into(), events: 150 });
+        assert_eq!(snapshot.shares.iter().map(|share| share.events).sum::<u64>(), snapshot.total);
     }
 }

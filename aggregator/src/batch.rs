@@ -80,29 +80,19 @@ impl Judged<'_> {
 
 /// Judges the records of a usage topic.
 pub fn judge_events<'a>(plan: &Plan, records: &'a [Positioned]) -> Vec<Judged<'a>> {
-    let place = |position| LogPlace {
-        topic: plan.topic,
-        partition: plan.partition,
-        position,
-    };
+    let place = |position| LogPlace { topic: plan.topic, partition: plan.partition, position };
     records
         .iter()
-        .map(
-            |Positioned { position, record }| match judge::event(place(*position), record) {
-                Ok(event) => Judged::Event(event),
-                Err(reject) => Judged::Reject(Box::new(reject)),
-            },
-        )
+        .map(|Positioned { position, record }| match judge::event(place(*position), record) {
+            Ok(event) => Judged::Event(event),
+            Err(reject) => Judged::Reject(Box::new(reject)),
+        })
         .collect()
 }
 
 /// Judges the records of the rejects topic.
 pub fn judge_rejects<'a>(plan: &Plan, records: &[Positioned]) -> Vec<Judged<'a>> {
-    let place = |position| LogPlace {
-        topic: plan.topic,
-        partition: plan.partition,
-        position,
-    };
+    let place = |position| LogPlace { topic: plan.topic, partition: plan.partition, position };
     records
         .iter()
         .map(|Positioned { position, record }| {
@@ -145,15 +135,10 @@ impl Batch {
         let mut batch = Batch::default();
         let (mut events_here, mut rejects_here) = (HashSet::new(), HashSet::new());
         for (Positioned { record, .. }, judged) in records.iter().zip(judged) {
-            let hour = record
-                .arrived_at_ms
-                .div_euclid(3_600_000)
-                .clamp(0, i64::from(u32::MAX / 3_600)) as u32
+            let hour = record.arrived_at_ms.div_euclid(3_600_000).clamp(0, i64::from(u32::MAX / 3_600))
+                as u32
                 * 3_600;
-            let mut tally = Tally {
-                accepted: 1,
-                ..Tally::default()
-            };
+            let mut tally = Tally { accepted: 1, ..Tally::default() };
             match judged {
                 Judged::Event(event) => {
                     if known_events.contains(&record.key) || !events_here.insert(record.key) {
@@ -174,10 +159,7 @@ impl Batch {
                     }
                 }
             }
-            let sum = batch
-                .tallies
-                .entry((judged.source().to_owned(), hour))
-                .or_default();
+            let sum = batch.tallies.entry((judged.source().to_owned(), hour)).or_default();
             sum.accepted += tally.accepted;
             sum.stored += tally.stored;
             sum.duplicate += tally.duplicate;
@@ -247,12 +229,8 @@ mod tests {
             id % 3
         );
         let key = Identity::of("acme", &format!("s{}", id % 3), &id.to_string());
-        let record = Record {
-            key,
-            headers: Vec::new(),
-            value: json.into(),
-            arrived_at_ms: 1_700_000_000_000,
-        };
+        let record =
+            Record { key, headers: Vec::new(), value: json.into(), arrived_at_ms: 1_700_000_000_000 };
         Positioned { position: 0, record }
     }
 

@@ -39,10 +39,7 @@ struct Filter {
 impl Seen {
     /// Whether `identity` may have been stored. `false` is certain.
     pub fn maybe(&self, identity: &Identity) -> bool {
-        self.weeks
-            .values()
-            .flatten()
-            .any(|filter| filter.bits.contains(&identity.0))
+        self.weeks.values().flatten().any(|filter| filter.bits.contains(&identity.0))
     }
 
     /// Remembers a durable row that arrived at `arrived_at`.
@@ -53,15 +50,9 @@ impl Seen {
     fn insert_into_week(&mut self, identity: &Identity, week: i64) {
         let filters = self.weeks.entry(week).or_default();
         if filters.last().is_none_or(|filter| filter.held >= filter.capacity) {
-            let capacity = filters
-                .last()
-                .map_or(FIRST_CAPACITY, |filter| filter.capacity * 2);
+            let capacity = filters.last().map_or(FIRST_CAPACITY, |filter| filter.capacity * 2);
             let bits = BloomFilter::with_false_pos(FALSE_ALARMS).expected_items(capacity);
-            filters.push(Filter {
-                bits,
-                capacity,
-                held: 0,
-            });
+            filters.push(Filter { bits, capacity, held: 0 });
         }
         if let Some(filter) = filters.last_mut() {
             filter.bits.insert(&identity.0);
@@ -77,11 +68,7 @@ impl Seen {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.weeks
-            .values()
-            .flatten()
-            .map(|filter| filter.bits.num_bits() / 8)
-            .sum()
+        self.weeks.values().flatten().map(|filter| filter.bits.num_bits() / 8).sum()
     }
 
     /// Reads the window's identities of one log partition from the store.
@@ -96,9 +83,7 @@ impl Seen {
             .query(sql)
             .param("partition", partition)
             .param("since", (now - window::WINDOW).timestamp_millis());
-        let mut cursor = query
-            .fetch_bytes("RowBinary")
-            .map_err(|error| store.error(error))?;
+        let mut cursor = query.fetch_bytes("RowBinary").map_err(|error| store.error(error))?;
         let mut seen = Seen::default();
         let mut rest: Vec<u8> = Vec::new();
         while let Some(chunk) = cursor.next().await.map_err(|error| store.error(error))? {
@@ -208,9 +193,7 @@ mod tests {
         }
         let bits = seen.bytes() as f64 * 8.0 / count as f64;
         assert!(bits < 11.0, "{bits} bits an event");
-        let alarms = (0..10_000)
-            .filter(|n| seen.maybe(&Identity::of("t", "other", &n.to_string())))
-            .count();
+        let alarms = (0..10_000).filter(|n| seen.maybe(&Identity::of("t", "other", &n.to_string()))).count();
         assert!(alarms < 500, "{alarms} false alarms in 10,000");
     }
 }

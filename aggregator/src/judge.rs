@@ -39,19 +39,11 @@ pub fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Rejec
         bytes: record.value.to_vec(),
     };
     let event = Event::from_json(&record.value).map_err(|error| {
-        let word = if error.field == "body" {
-            reason::UNREADABLE
-        } else {
-            reason::INVALID
-        };
+        let word = if error.field == "body" { reason::UNREADABLE } else { reason::INVALID };
         refuse(place.topic.name(), word, &error.field, error.reason)
     })?;
     if event.identity() != record.key {
-        let detail = format!(
-            "the record's key is {}, the event's identity {}",
-            record.key,
-            event.identity()
-        );
+        let detail = format!("the record's key is {}, the event's identity {}", record.key, event.identity());
         return Err(refuse(&event.source, reason::IDENTITY_MISMATCH, "key", detail));
     }
     if let Some(tenant) = record.header(headers::TENANT)
@@ -91,11 +83,7 @@ mod tests {
     use super::*;
     use rentroll_schemas::Identity;
 
-    const PLACE: LogPlace = LogPlace {
-        topic: Topic::Usage,
-        partition: 1,
-        position: 7,
-    };
+    const PLACE: LogPlace = LogPlace { topic: Topic::Usage, partition: 1, position: 7 };
 
     fn record(tenant: &str, time: &str) -> Record {
         let json = format!(
@@ -120,11 +108,7 @@ mod tests {
         for (record, word, field) in [
             (forged, reason::IDENTITY_MISMATCH, "key"),
             (garbage, reason::UNREADABLE, "body"),
-            (
-                record("other", "2023-11-14T22:00:00Z"),
-                reason::INVALID,
-                "subject",
-            ),
+            (record("other", "2023-11-14T22:00:00Z"), reason::INVALID, "subject"),
             (record("acme", "2023-11-15T22:00:00Z"), reason::IN_FUTURE, "time"),
             (record("acme", "2023-01-15T22:00:00Z"), reason::TOO_OLD, "time"),
         ] {

@@ -49,11 +49,7 @@ impl Metrics {
         let insert = HistogramOpts::new("rentroll_store_insert_duration_seconds", "Duration of inserts")
             .buckets(buckets);
         let metrics = Metrics {
-            events: counters(
-                "rentroll_aggregator_events_total",
-                "Records by verdict",
-                "verdict",
-            )?,
+            events: counters("rentroll_aggregator_events_total", "Records by verdict", "verdict")?,
             rejects: counters("rentroll_aggregator_rejects_total", "Rejects by reason", "reason")?,
             unmatched: IntCounter::new(
                 "rentroll_aggregator_unmatched_total",

@@ -29,31 +29,14 @@ impl Plan {
     /// The plan for exactly these records; `None` for no records.
     pub fn of(topic: Topic, partition: u32, records: &[Positioned]) -> Option<Self> {
         let (first, last) = (records.first()?.position, records.last()?.position);
-        Some(Plan {
-            topic,
-            partition,
-            first,
-            next: last + 1,
-            digest: digest(records),
-            done: false,
-        })
+        Some(Plan { topic, partition, first, next: last + 1, digest: digest(records), done: false })
     }
 
     /// The deduplication token of this batch's insert into `table`. It is made of the input and not of the rows:
     /// a repetition under changed meters must not be taken for new rows.
     pub fn token(&self, table: &str) -> String {
-        let Plan {
-            topic,
-            partition,
-            first,
-            next,
-            digest,
-            ..
-        } = self;
-        format!(
-            "{table}:{topic}:{partition}:{first}:{next}:{}",
-            hex::encode(digest)
-        )
+        let Plan { topic, partition, first, next, digest, .. } = self;
+        format!("{table}:{topic}:{partition}:{first}:{next}:{}", hex::encode(digest))
     }
 
     /// Writes it down, as planned or, with its tallies, as done.
@@ -81,30 +64,9 @@ impl Plan {
                 .u64(tally.rejected);
         }
         rows.end_row();
-        let columns = [
-            "topic",
-            "partition",
-            "first",
-            "next",
-            "digest",
-            "state",
-            "written_at",
-            "tallies",
-        ];
-        let table = if done.is_some() {
-            "batches done"
-        } else {
-            "batches planned"
-        };
-        store
-            .insert(
-                "batches",
-                &columns,
-                "RowBinary",
-                rows.into_bytes(),
-                Some(&self.token(table)),
-            )
-            .await
+        let columns = ["topic", "partition", "first", "next", "digest", "state", "written_at", "tallies"];
+        let table = if done.is_some() { "batches done" } else { "batches planned" };
+        store.insert("batches", &columns, "RowBinary", rows.into_bytes(), Some(&self.token(table))).await
     }
 
     /// The plans of a partition at or after `position`, in order: what a former owner may have left unfinished.
@@ -132,12 +94,7 @@ impl Plan {
             .collect()
             .await
             .map_err(|error| store.error(error))?;
-        let word = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
-        };
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         let rows = bytes.as_chunks::<33>().0.iter().map(|row| {
             let mut digest = [0; 16];
             digest.copy_from_slice(&row[16..32]);

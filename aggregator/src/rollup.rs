@@ -11,16 +11,8 @@ use crate::rows::Rows;
 pub const TABLES: [(&str, u32); 3] = [("usage_minute", 60), ("usage_hour", 3_600), ("usage_day", 86_400)];
 
 /// Columns of a rollup table, in the order of [`Rollup::rows`].
-pub const COLUMNS: [&str; 8] = [
-    "meter",
-    "tenant",
-    "bucket",
-    "dimensions",
-    "events",
-    "total",
-    "least_value",
-    "greatest_value",
-];
+pub const COLUMNS: [&str; 8] =
+    ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
 
 /// Usage of one batch, per minute.
 #[derive(Debug, Default)]
@@ -79,16 +71,8 @@ impl Rollup {
                 tenant: event.tenant.as_ref().into(),
                 dimensions: meter.group_key(event).into(),
             };
-            let cell = Cell {
-                events: 1,
-                total: value,
-                least: value,
-                greatest: value,
-            };
-            self.cells
-                .entry(key)
-                .and_modify(|held| held.add(&cell))
-                .or_insert(cell);
+            let cell = Cell { events: 1, total: value, least: value, greatest: value };
+            self.cells.entry(key).and_modify(|held| held.add(&cell)).or_insert(cell);
         }
         matched
     }
@@ -97,14 +81,8 @@ impl Rollup {
     pub fn rows(&self, meters: &Meters, seconds: u32) -> Rows {
         let mut cells: HashMap<Key, Cell> = HashMap::with_capacity(self.cells.len());
         for (key, cell) in &self.cells {
-            let key = Key {
-                bucket: key.bucket - key.bucket % seconds,
-                ..key.clone()
-            };
-            cells
-                .entry(key)
-                .and_modify(|held| held.add(cell))
-                .or_insert(*cell);
+            let key = Key { bucket: key.bucket - key.bucket % seconds, ..key.clone() };
+            cells.entry(key).and_modify(|held| held.add(cell)).or_insert(*cell);
         }
         let mut rows = Rows::default();
         for (key, cell) in cells {

@@ -98,12 +98,9 @@ mod tests {
 
     #[test]
     fn lengths_are_leb128() {
-        for (length, encoded) in [
-            (0_usize, vec![0]),
-            (127, vec![127]),
-            (128, vec![0x80, 1]),
-            (300, vec![0xac, 2]),
-        ] {
+        for (length, encoded) in
+            [(0_usize, vec![0]), (127, vec![127]), (128, vec![0x80, 1]), (300, vec![0xac, 2])]
+        {
             let mut rows = Rows::default();
             rows.length(length);
             assert_eq!(rows.into_bytes(), encoded);

@@ -94,10 +94,7 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), MemberE
         stop: stop.clone(),
         runtime: runtime.clone(),
     });
-    let mut subscription = setup
-        .log
-        .subscribe(&setup.group, &Topic::ALL)
-        .map_err(MemberError::Log)?;
+    let mut subscription = setup.log.subscribe(&setup.group, &Topic::ALL).map_err(MemberError::Log)?;
     let mut running: BTreeMap<Key, Running> = BTreeMap::new();
     let mut failure = None;
     let mut lag_at = Instant::now();
@@ -170,21 +167,9 @@ fn hand_over(
     let (lanes, more) = channel();
     // The worker cannot have ended: it has not been started.
     let _ = lanes.send(reader);
-    let name = format!(
-        "aggregator/{}/{partition}",
-        if key.0 { "rejects" } else { "usage" }
-    );
-    let worker = Worker::new(
-        shared.clone(),
-        key.0,
-        partition,
-        more,
-        setup.health.part(name.clone()),
-    );
-    match std::thread::Builder::new()
-        .name(name.replace("aggregator/", "agg-"))
-        .spawn(move || worker.run())
-    {
+    let name = format!("aggregator/{}/{partition}", if key.0 { "rejects" } else { "usage" });
+    let worker = Worker::new(shared.clone(), key.0, partition, more, setup.health.part(name.clone()));
+    match std::thread::Builder::new().name(name.replace("aggregator/", "agg-")).spawn(move || worker.run()) {
         Ok(thread) => drop(running.insert(key, Running { thread, lanes })),
         Err(error) => {
             tracing::error!(%error, partition, "cannot start a worker thread; the partition stands still")
@@ -206,19 +191,14 @@ fn show(setup: &Setup) {
             Err(error) => tracing::warn!(%topic, %error, "cannot measure the lag"),
         }
     }
-    let snapshot = setup
-        .activity
-        .snapshot(chrono::Utc::now().timestamp().div_euclid(60));
+    let snapshot = setup.activity.snapshot(chrono::Utc::now().timestamp().div_euclid(60));
     let metrics = &setup.metrics;
     // Yesterday's busiest tenants must not stay for ever.
     metrics.tenant_rate.reset();
     metrics.tenant_share.reset();
     for share in &snapshot.shares {
         let label = [share.tenant.as_str()];
-        metrics
-            .tenant_rate
-            .with_label_values(&label)
-            .set(share.events as f64 / 5.0);
+        metrics.tenant_rate.with_label_values(&label).set(share.events as f64 / 5.0);
         metrics
             .tenant_share
             .with_label_values(&label)

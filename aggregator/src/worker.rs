@@ -168,10 +168,7 @@ impl Worker {
 
     /// Takes a lane on: first what a former owner planned beyond the committed position is finished.
     fn add_lane(&mut self, reader: Box<dyn PartitionReader>) -> Result<(), WorkerError> {
-        let mut lane = Lane {
-            reader,
-            ahead: VecDeque::new(),
-        };
+        let mut lane = Lane { reader, ahead: VecDeque::new() };
         let (topic, mut position) = (lane.reader.topic(), lane.reader.committed()?);
         lane.reader.seek(position)?;
         let plans = self.patiently("read the planned batches", |worker| {
@@ -185,11 +182,7 @@ impl Worker {
         self.lanes.push(lane);
         // Main before overflow, whichever came first.
         self.lanes.sort_by_key(|lane| lane.reader.topic());
-        let index = self
-            .lanes
-            .iter()
-            .position(|lane| lane.reader.topic() == topic)
-            .unwrap_or_default();
+        let index = self.lanes.iter().position(|lane| lane.reader.topic() == topic).unwrap_or_default();
         for plan in plans {
             if plan.first != position {
                 continue;
@@ -216,17 +209,11 @@ impl Worker {
         let deadline = Instant::now() + REPLAY_WAIT;
         loop {
             lane.fill(READ_WAIT)?;
-            while lane
-                .ahead
-                .front()
-                .is_some_and(|record| record.position < plan.next)
-            {
+            while lane.ahead.front().is_some_and(|record| record.position < plan.next) {
                 records.extend(lane.ahead.pop_front());
             }
             let complete = !lane.ahead.is_empty()
-                || records
-                    .last()
-                    .is_some_and(|record: &Positioned| record.position + 1 == plan.next);
+                || records.last().is_some_and(|record: &Positioned| record.position + 1 == plan.next);
             if complete || Instant::now() > deadline {
                 break;
             }
@@ -249,18 +236,10 @@ impl Worker {
         };
         for (turn, index) in order.iter().enumerate() {
             // Only the last one looked at may wait, or an idle lane would slow a busy one.
-            let wait = if turn + 1 == order.len() {
-                READ_WAIT
-            } else {
-                Duration::ZERO
-            };
+            let wait = if turn + 1 == order.len() { READ_WAIT } else { Duration::ZERO };
             self.lanes[*index].fill(wait)?;
             if !self.lanes[*index].ahead.is_empty() {
-                self.main_turns = if *index == 0 && self.lanes.len() > 1 {
-                    self.main_turns + 1
-                } else {
-                    0
-                };
+                self.main_turns = if *index == 0 && self.lanes.len() > 1 { self.main_turns + 1 } else { 0 };
                 return Ok(Some(*index));
             }
         }
@@ -302,10 +281,7 @@ impl Worker {
             return Ok(());
         };
         self.patiently("plan a batch", |worker| {
-            worker
-                .shared
-                .runtime
-                .block_on(plan.write(&worker.shared.store, None))
+            worker.shared.runtime.block_on(plan.write(&worker.shared.store, None))
         })?;
         self.process(index, &plan, &records, false)
     }
@@ -323,25 +299,15 @@ impl Worker {
             Topic::Rejects => batch::judge_rejects(plan, records),
             Topic::Usage | Topic::Overflow => batch::judge_events(plan, records),
         };
-        let known_events = self.known(
-            Table::Events,
-            maybe_events(&self.seen, records, &judged),
-            plan,
-            now,
-        )?;
+        let known_events =
+            self.known(Table::Events, maybe_events(&self.seen, records, &judged), plan, now)?;
         let rejects = judged.iter().filter_map(|judged| match judged {
             Judged::Reject(reject) => Some(reject.identity()),
             Judged::Event(_) => None,
         });
         let known_rejects = self.known(Table::Rejects, rejects.collect(), plan, now)?;
-        let batch = Batch::assemble(
-            plan,
-            records,
-            &judged,
-            &self.shared.meters,
-            &known_events,
-            &known_rejects,
-        );
+        let batch =
+            Batch::assemble(plan, records, &judged, &self.shared.meters, &known_events, &known_rejects);
         self.store_batch(plan, batch, now)?;
         self.lanes[index].reader.commit(plan.next)?;
         self.part.progress();
@@ -361,24 +327,12 @@ impl Worker {
         }
         self.patiently("look up identities", |worker| {
             let store = &worker.shared.store;
-            worker
-                .shared
-                .runtime
-                .block_on(dedup::stored(store, table, &candidates, plan, now))
+            worker.shared.runtime.block_on(dedup::stored(store, table, &candidates, plan, now))
         })
     }
 
     fn store_batch(&mut self, plan: &Plan, batch: Batch, now: DateTime<Utc>) -> Result<(), WorkerError> {
-        let Batch {
-            events,
-            rejects,
-            rollup,
-            tallies,
-            new,
-            unmatched,
-            by_tenant,
-            by_reason,
-        } = batch;
+        let Batch { events, rejects, rollup, tallies, new, unmatched, by_tenant, by_reason } = batch;
         let meters = self.shared.meters.clone();
         let stored = events.count();
         let mut inserts = vec![
@@ -396,29 +350,15 @@ impl Worker {
             self.patiently(&format!("insert into {table}"), |worker| {
                 let started = Instant::now();
                 let insert =
-                    worker
-                        .shared
-                        .store
-                        .insert(table, columns, "RowBinary", bytes.clone(), Some(&token));
+                    worker.shared.store.insert(table, columns, "RowBinary", bytes.clone(), Some(&token));
                 let result = worker.shared.runtime.block_on(insert);
-                worker
-                    .shared
-                    .metrics
-                    .insert_seconds
-                    .observe(started.elapsed().as_secs_f64());
-                worker
-                    .shared
-                    .metrics
-                    .store_up
-                    .set(f64::from(u8::from(result.is_ok())));
+                worker.shared.metrics.insert_seconds.observe(started.elapsed().as_secs_f64());
+                worker.shared.metrics.store_up.set(f64::from(u8::from(result.is_ok())));
                 result
             })?;
         }
         self.patiently("mark a batch as done", |worker| {
-            worker
-                .shared
-                .runtime
-                .block_on(plan.write(&worker.shared.store, Some(&tallies)))
+            worker.shared.runtime.block_on(plan.write(&worker.shared.store, Some(&tallies)))
         })?;
         for (identity, arrived_at) in &new {
             self.seen.insert(identity, *arrived_at);
@@ -426,14 +366,8 @@ impl Worker {
         let metrics = &self.shared.metrics;
         let sum = |of: fn(&batch::Tally) -> u64| tallies.values().map(of).sum::<u64>();
         metrics.events.with_label_values(&["stored"]).inc_by(stored);
-        metrics
-            .events
-            .with_label_values(&["duplicate"])
-            .inc_by(sum(|tally| tally.duplicate));
-        metrics
-            .events
-            .with_label_values(&["rejected"])
-            .inc_by(sum(|tally| tally.rejected));
+        metrics.events.with_label_values(&["duplicate"]).inc_by(sum(|tally| tally.duplicate));
+        metrics.events.with_label_values(&["rejected"]).inc_by(sum(|tally| tally.rejected));
         metrics.unmatched.inc_by(unmatched);
         metrics.batches.inc();
         metrics.last_progress.set(now.timestamp() as f64);
@@ -443,9 +377,7 @@ impl Worker {
         for (meter, count) in &rollup.without_value {
             metrics.without_value.with_label_values(&[meter]).inc_by(*count);
         }
-        self.shared
-            .activity
-            .add(now.timestamp().div_euclid(60), &by_tenant);
+        self.shared.activity.add(now.timestamp().div_euclid(60), &by_tenant);
         self.show_memory();
         Ok(())
     }
@@ -453,11 +385,7 @@ impl Worker {
     fn show_memory(&self) {
         let label = self.partition.to_string();
         let bytes = i64::try_from(self.seen.bytes()).unwrap_or(i64::MAX);
-        self.shared
-            .metrics
-            .dedup_bytes
-            .with_label_values(&[&label])
-            .set(bytes);
+        self.shared.metrics.dedup_bytes.with_label_values(&[&label]).set(bytes);
     }
 
     /// Does something with the store until it succeeds, with the batch kept as it is. What the store refuses

@@ -114,11 +114,8 @@ struct Batch {
 /// [`CollectError`]. A log that is full or away is not an error: the collector waits, and keeps its place.
 pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<(), CollectError> {
     let part = setup.health.part(format!("collector/{}", source.name));
-    let places_error = |error| CollectError::Places {
-        name: source.name.clone(),
-        dir: setup.state_dir.clone(),
-        error,
-    };
+    let places_error =
+        |error| CollectError::Places { name: source.name.clone(), dir: setup.state_dir.clone(), error };
     let mut places = Places::open(&setup.state_dir, &source.name).map_err(places_error)?;
     let (batches, mut received) = mpsc::channel::<Batch>(2);
     let starts: Vec<(PathBuf, Option<Place>)> = source
@@ -126,11 +123,7 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         .iter()
         .map(|path| setup.base.join(path))
         .map(|path| {
-            let place = if mode.from_start {
-                None
-            } else {
-                places.get(&path).cloned()
-            };
+            let place = if mode.from_start { None } else { places.get(&path).cloned() };
             (path, place)
         })
         .collect();
@@ -139,49 +132,22 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         tokio::task::spawn_blocking(move || read_files(&setup, &source, mode, starts, &batches))
     };
     while let Some(batch) = received.recv().await {
-        let counts = [
-            (batch.events.len(), "accepted"),
-            (batch.rejects.len(), "rejected"),
-        ];
+        let counts = [(batch.events.len(), "accepted"), (batch.rejects.len(), "rejected")];
         append(&setup, &part, Topic::Usage, batch.events)
             .await
-            .map_err(|error| CollectError::Log {
-                name: source.name.clone(),
-                error,
-            })?;
+            .map_err(|error| CollectError::Log { name: source.name.clone(), error })?;
         append(&setup, &part, Topic::Rejects, batch.rejects)
             .await
-            .map_err(|error| CollectError::Log {
-                name: source.name.clone(),
-                error,
-            })?;
+            .map_err(|error| CollectError::Log { name: source.name.clone(), error })?;
         places.set(&batch.path, batch.place).map_err(places_error)?;
         for (count, verdict) in counts {
-            setup
-                .metrics
-                .records
-                .with_label_values(&[source.name.as_str(), verdict])
-                .inc_by(count as u64);
+            setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count as u64);
         }
-        setup
-            .metrics
-            .bytes
-            .with_label_values(&[&source.name])
-            .inc_by(batch.bytes);
-        setup
-            .progress
-            .accepted
-            .fetch_add(counts[0].0 as u64, Ordering::Relaxed);
-        setup
-            .progress
-            .rejected
-            .fetch_add(counts[1].0 as u64, Ordering::Relaxed);
+        setup.metrics.bytes.with_label_values(&[&source.name]).inc_by(batch.bytes);
+        setup.progress.accepted.fetch_add(counts[0].0 as u64, Ordering::Relaxed);
+        setup.progress.rejected.fetch_add(counts[1].0 as u64, Ordering::Relaxed);
         setup.progress.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
-        if received.is_empty() {
-            part.idle()
-        } else {
-            part.progress()
-        }
+        if received.is_empty() { part.idle() } else { part.progress() }
     }
     match reading.await {
         Ok(result) => result,
@@ -217,11 +183,8 @@ fn read_files(
     starts: Vec<(PathBuf, Option<Place>)>,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<(), CollectError> {
-    let file_error = |path: &Path, error| CollectError::File {
-        name: source.name.clone(),
-        path: path.to_owned(),
-        error,
-    };
+    let file_error =
+        |path: &Path, error| CollectError::File { name: source.name.clone(), path: path.to_owned(), error };
     let mut readers = Vec::new();
     for (path, place) in starts {
         let reader = LineReader::open(&path, place.as_ref()).map_err(|error| file_error(&path, error))?;
@@ -286,13 +249,7 @@ fn read_batch(
     }
     let place = reader.place();
     let bytes = place.offset - before;
-    Ok((bytes > 0).then(|| Batch {
-        path: path.to_owned(),
-        events,
-        rejects,
-        bytes,
-        place,
-    }))
+    Ok((bytes > 0).then(|| Batch { path: path.to_owned(), events, rejects, bytes, place }))
 }
 
 /// An event's record, or why the line is none.
@@ -329,18 +286,11 @@ pub fn event_record(event: &Event<'_>, arrived_at_ms: i64, backfill: bool) -> Re
     if backfill {
         headers.push(header(headers::BACKFILL, "1"));
     }
-    Record {
-        key: event.identity(),
-        headers,
-        value: event.to_json().into(),
-        arrived_at_ms,
-    }
+    Record { key: event.identity(), headers, value: event.to_json().into(), arrived_at_ms }
 }
 
 fn reject_record(source: &SourceConfig, path: &Path, line: &Line<'_>, refusal: Refusal) -> Record {
-    let name = path
-        .file_name()
-        .map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
     let reject = Reject {
         source: source.name.clone(),
         // The id holds the digest of the file up to here: two files of one name are told apart.
@@ -356,10 +306,5 @@ fn reject_record(source: &SourceConfig, path: &Path, line: &Line<'_>, refusal: R
     let headers = vec![(headers::SCHEMA.to_owned(), SCHEMA_VERSION.to_owned())];
     // Serialising strings and times cannot fail.
     let value = serde_json::to_vec(&reject).unwrap_or_default();
-    Record {
-        key: reject.identity(),
-        headers,
-        value: value.into(),
-        arrived_at_ms,
-    }
+    Record { key: reject.identity(), headers, value: value.into(), arrived_at_ms }
 }

@@ -142,10 +142,7 @@ impl LineReader {
     /// What the system says.
     pub fn next_line(&mut self, at_end: bool) -> io::Result<Option<Line<'_>>> {
         let end = loop {
-            if let Some(found) = self.buffer[self.searched..]
-                .iter()
-                .position(|byte| *byte == b'\n')
-            {
+            if let Some(found) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
                 break self.searched + found;
             }
             self.searched = self.buffer.len();
@@ -171,26 +168,13 @@ impl LineReader {
         self.searched = self.taken;
         self.lines += 1;
         let too_long = (length > LINE_BYTES_MAX as u64).then_some(length);
-        let kept = if too_long.is_some() {
-            stop.min(start + LONG_LINE_KEPT_BYTES)
-        } else {
-            stop
-        };
+        let kept = if too_long.is_some() { stop.min(start + LONG_LINE_KEPT_BYTES) } else { stop };
         let bytes = &self.buffer[start..kept];
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(&self.digest)
-            .update(&length.to_le_bytes())
-            .update(bytes);
+        hasher.update(&self.digest).update(&length.to_le_bytes()).update(bytes);
         self.digest = *hasher.finalize().as_bytes();
         let id = format!("{offset}-{}", hex::encode(&self.digest[..8]));
-        Ok(Some(Line {
-            offset,
-            number: self.lines,
-            id,
-            bytes,
-            too_long,
-        }))
+        Ok(Some(Line { offset, number: self.lines, id, bytes, too_long }))
     }
 
     /// Keeps the beginning of a line that is already too long, and only counts the rest.
@@ -212,9 +196,7 @@ impl LineReader {
         }
         let old = self.buffer.len();
         self.buffer.resize(old + CHUNK_BYTES, 0);
-        let read = self
-            .file
-            .read_at(&mut self.buffer[old..], self.buffer_offset + old as u64);
+        let read = self.file.read_at(&mut self.buffer[old..], self.buffer_offset + old as u64);
         self.buffer.truncate(old + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)
     }
@@ -252,20 +234,9 @@ mod tests {
         std::fs::write(path("a"), "1\n2\n3\n").unwrap();
         std::fs::write(path("copy"), "1\n2\n3\n").unwrap();
         std::fs::write(path("other"), "0\n2\n3\n").unwrap();
-        let ids = |name: &str| {
-            all(&path(name), None)
-                .0
-                .into_iter()
-                .map(|(_, id, _)| id)
-                .collect::<Vec<_>>()
-        };
+        let ids = |name: &str| all(&path(name), None).0.into_iter().map(|(_, id, _)| id).collect::<Vec<_>>();
         assert_eq!(ids("a"), ids("copy"));
-        assert!(
-            ids("a")
-                .iter()
-                .zip(ids("other"))
-                .all(|(one, other)| *one != other)
-        );
+        assert!(ids("a").iter().zip(ids("other")).all(|(one, other)| *one != other));
     }
 
     #[test]

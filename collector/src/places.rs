@@ -56,16 +56,8 @@ mod tests {
     #[test]
     fn places_outlive_the_process() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place {
-            file: (1, 2),
-            offset: 3,
-            lines: 4,
-            digest: "00".into(),
-        };
-        Places::open(dir.path(), "web")
-            .unwrap()
-            .set(Path::new("/a"), place.clone())
-            .unwrap();
+        let place = Place { file: (1, 2), offset: 3, lines: 4, digest: "00".into() };
+        Places::open(dir.path(), "web").unwrap().set(Path::new("/a"), place.clone()).unwrap();
         let places = Places::open(dir.path(), "web").unwrap();
         assert_eq!(places.get(Path::new("/a")), Some(&place));
         assert_eq!(places.get(Path::new("/b")), None);

@@ -77,10 +77,7 @@ impl SourceConfig {
             || self.name.len() > 128
             || self.name.chars().any(|c| c.is_control() || c == '/')
         {
-            return fail(
-                "name",
-                "must be 1 to 128 bytes, without `/` and control characters",
-            );
+            return fail("name", "must be 1 to 128 bytes, without `/` and control characters");
         }
         if self.paths.is_empty() {
             return fail("paths", "must name at least one file");

@@ -45,55 +45,26 @@ pub(super) fn parse(line: &[u8]) -> Result<Request<'_>, Refusal> {
         split_at_byte(rest, b']').ok_or_else(|| Refusal::unreadable("time", "no closing `]`"))?;
     let time = parse_time(time_text).ok_or_else(|| {
         let given = String::from_utf8_lossy(&time_text[..time_text.len().min(64)]);
-        Refusal::unreadable(
-            "time",
-            format!("`{given}` is not like 17/May/2015:10:05:03 +0000"),
-        )
+        Refusal::unreadable("time", format!("`{given}` is not like 17/May/2015:10:05:03 +0000"))
     })?;
     let request_text = rest
         .strip_prefix(b" \"")
         .ok_or_else(|| Refusal::unreadable("request", "no quote behind the time"))?;
     let (request, status, bytes) = split_request(request_text).ok_or_else(|| {
-        Refusal::unreadable(
-            "status",
-            "no three-digit status and number of bytes behind the request",
-        )
+        Refusal::unreadable("status", "no three-digit status and number of bytes behind the request")
     })?;
-    Ok(Request {
-        address,
-        user,
-        time,
-        request,
-        status,
-        bytes,
-    })
+    Ok(Request { address, user, time, request, status, bytes })
 }
 
 /// The request, the status and the bytes: at the first quote behind which the latter two stand. Servers escape
 /// the quotes that a client sends, so an escaped one is looked at only if no other will do.
 fn split_request(text: &[u8]) -> Option<(&[u8], &[u8], u64)> {
-    let quotes = || {
-        text.iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'"')
-            .map(|(at, _)| at)
-    };
-    let escaped = |at: &usize| {
-        text[..*at]
-            .iter()
-            .rev()
-            .take_while(|byte| **byte == b'\\')
-            .count()
-            % 2
-            == 1
-    };
-    quotes()
-        .filter(|at| !escaped(at))
-        .chain(quotes().filter(escaped))
-        .find_map(|at| {
-            let (status, bytes) = status_and_bytes(&text[at + 1..])?;
-            Some((&text[..at], status, bytes))
-        })
+    let quotes = || text.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
+    let escaped = |at: &usize| text[..*at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    quotes().filter(|at| !escaped(at)).chain(quotes().filter(escaped)).find_map(|at| {
+        let (status, bytes) = status_and_bytes(&text[at + 1..])?;
+        Some((&text[..at], status, bytes))
+    })
 }
 
 fn status_and_bytes(text: &[u8]) -> Option<(&[u8], u64)> {
@@ -102,10 +73,7 @@ fn status_and_bytes(text: &[u8]) -> Option<(&[u8], u64)> {
     if status.len() != 3 || !status.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let end = rest
-        .iter()
-        .position(|byte| byte.is_ascii_whitespace())
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(rest.len());
     let bytes = match &rest[..end] {
         // Apache's way of saying that no body was sent.
         b"-" => 0,
@@ -218,20 +186,16 @@ pub fn parse_time(text: &[u8]) -> Option<DateTime<Utc>> {
         b'-' => -offset,
         _ => return None,
     };
-    let midnight = NaiveDate::from_ymd_opt(year as i32, month, day)?
-        .and_hms_opt(0, 0, 0)?
-        .and_utc()
-        .timestamp();
+    let midnight =
+        NaiveDate::from_ymd_opt(year as i32, month, day)?.and_hms_opt(0, 0, 0)?.and_utc().timestamp();
     let of_day = i64::from(hour * 3600 + minute * 60 + second);
     DateTime::from_timestamp(midnight + of_day - offset, 0)
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + u32::from(digit - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0')))
 }
 
 fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
@@ -268,34 +232,16 @@ mod tests {
     #[test]
     fn reads_what_servers_write() {
         for (line, bytes) in [
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 12 "-" "Mozilla""#,
-                12,
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 304 -"#,
-                0,
-            ),
-            (
-                r#"::1 - al ice [17/May/2015:10:05:03 -0730] "-" 408 0 "-" "-""#,
-                0,
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "" 400 157 "-" "-" "-""#,
-                157,
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "\x16\x03\x01" 400 157 "-" "-""#,
-                157,
-            ),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 12 "-" "Mozilla""#, 12),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 304 -"#, 0),
+            (r#"::1 - al ice [17/May/2015:10:05:03 -0730] "-" 408 0 "-" "-""#, 0),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "" 400 157 "-" "-" "-""#, 157),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "\x16\x03\x01" 400 157 "-" "-""#, 157),
             (
                 r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /\"x\" 200 5 HTTP/1.1" 200 7 "-" "a "b" c""#,
                 7,
             ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 235 "-" "open"#,
-                235,
-            ),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 235 "-" "open"#, 235),
         ] {
             assert_eq!(bytes_of(line), Some(bytes), "{line}");
         }
@@ -307,34 +253,13 @@ mod tests {
             ("", "client_address"),
             ("hello", "client_address"),
             ("hello world", "time"),
-            (
-                r#"1.2.3.4 - - [17/Mai/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#,
-                "time",
-            ),
-            (
-                r#"1.2.3.4 - - [31/Feb/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#,
-                "time",
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:25:05:03 +0000] "GET / HTTP/1.1" 200 1"#,
-                "time",
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] GET / HTTP/1.1 200 1"#,
-                "request",
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" OK 1"#,
-                "status",
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1.5"#,
-                "status",
-            ),
-            (
-                r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1"#,
-                "status",
-            ),
+            (r#"1.2.3.4 - - [17/Mai/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#, "time"),
+            (r#"1.2.3.4 - - [31/Feb/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#, "time"),
+            (r#"1.2.3.4 - - [17/May/2015:25:05:03 +0000] "GET / HTTP/1.1" 200 1"#, "time"),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] GET / HTTP/1.1 200 1"#, "request"),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" OK 1"#, "status"),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1.5"#, "status"),
+            (r#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1"#, "status"),
         ] {
             assert_eq!(parse(line.as_bytes()).unwrap_err().field, field, "{line}");
         }
@@ -343,10 +268,7 @@ mod tests {
     #[test]
     fn a_log_that_names_nobody_names_no_tenant() {
         let line = br#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#;
-        let source = SourceConfig {
-            tenant: TenantField::RemoteUser,
-            ..source()
-        };
+        let source = SourceConfig { tenant: TenantField::RemoteUser, ..source() };
         let refusal = parse(line).unwrap().into_event(&source, "1".into()).unwrap_err();
         assert_eq!(refusal.field, "remote_user");
     }

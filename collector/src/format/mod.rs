@@ -24,26 +24,14 @@ pub struct Refusal {
 
 impl Refusal {
     fn unreadable(field: &str, detail: impl Into<String>) -> Self {
-        Refusal {
-            reason: reason::UNREADABLE,
-            field: field.to_owned(),
-            detail: detail.into(),
-        }
+        Refusal { reason: reason::UNREADABLE, field: field.to_owned(), detail: detail.into() }
     }
 }
 
 impl From<EventError> for Refusal {
     fn from(error: EventError) -> Self {
-        let word = if error.field == "body" {
-            reason::UNREADABLE
-        } else {
-            reason::INVALID
-        };
-        Refusal {
-            reason: word,
-            field: error.field,
-            detail: error.reason,
-        }
+        let word = if error.field == "body" { reason::UNREADABLE } else { reason::INVALID };
+        Refusal { reason: word, field: error.field, detail: error.reason }
     }
 }
 

@@ -9,12 +9,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
-use rentroll_engines::health::Health;
+use rentroll_dashboards::ConsoleState;
+use rentroll_dashboards::model::{CheckState, HealthCheck};
+use rentroll_engines::health::{Health, PartHealth};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::context;
 
 /// Listens on `address`.
 ///
@@ -26,10 +29,36 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (http.listen): {error}"))
 }
 
-/// The console over `store`.
-pub fn console(config: &Config, store: &Store, meters: &Arc<Meters>) -> Router {
-    let _ = (config, store, meters);
-    Router::new()
+/// The console over `store`, with what the parts of this process say of themselves.
+///
+/// # Errors
+/// If there is a catalogue, and it cannot be used.
+pub fn console(
+    config: &Config,
+    store: &Store,
+    meters: &Arc<Meters>,
+    health: &Health,
+) -> anyhow::Result<Router> {
+    // Usage is worth looking at before there are prices; a catalogue with a mistake is not passed over.
+    let catalogue = match config.path(&config.files.catalogue).exists() {
+        true => Some(Arc::new(context::catalogue(config, meters)?)),
+        false => None,
+    };
+    let health = health.clone();
+    let probe = move || health.report().into_iter().map(show).collect();
+    let state = ConsoleState::new(store.client().clone(), meters.clone(), catalogue);
+    Ok(rentroll_dashboards::router(state.with_health(Arc::new(probe))))
+}
+
+fn show(part: PartHealth) -> HealthCheck {
+    let remedy =
+        if part.ready { "" } else { "the detail says what it waits for; `rentroll doctor` looks further" };
+    HealthCheck {
+        name: part.part,
+        state: if part.ready { CheckState::Ok } else { CheckState::Fail },
+        detail: part.detail,
+        remedy: remedy.to_owned(),
+    }
 }
 
 struct Served {

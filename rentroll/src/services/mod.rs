@@ -109,10 +109,9 @@ impl System {
             }
         }
         let address = listener.local_addr().context("cannot tell the address listened on")?;
-        let console = if parts.console {
-            store.as_ref().map(|store| http::console(config, store, &meters))
-        } else {
-            None
+        let console = match (parts.console, &store) {
+            (true, Some(store)) => Some(http::console(config, store, &meters, &health)?),
+            _ => None,
         };
         let stop_http = Arc::new(tokio::sync::Notify::new());
         let http = tokio::spawn(http::serve(listener, registry, health, console, stop_http.clone()));

@@ -4,8 +4,8 @@
 //! through [`crate::output`]. It returns [`crate::cli::Exit`]; a mistake of the user's is a
 //! [`crate::cli::WrongUse`].
 
-pub mod bench;
 pub mod allocate;
+pub mod bench;
 pub mod bill;
 pub mod books;
 pub mod catalogue;
