@@ -15,7 +15,7 @@ from png import colours
 
 URL = os.environ["RENTROLL_PAGE_URL"].rstrip("/")
 PICTURES = pathlib.Path(os.environ["RENTROLL_SCREENSHOTS"])
-PAGES = {"overview": "/", "tenants": "/tenants", "invoices": "/invoices", "costs": "/costs", "rejects": "/rejects"}
+PAGES = {"overview": "/", "tenants": "/tenants", "invoices": "/invoices", "costs": "/costs", "rejects": "/rejects", "health": "/health"}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,6 @@ def test_an_invoice_can_be_sent(browser):
 
 
 def test_what_is_not_there_is_said_and_is_no_empty_page(browser):
-    assert browser.open(URL + "/tenants/no-such-tenant") == 404
-    assert "no-such-tenant" in browser.text()
-    assert browser.open(URL + "/invoices/NO-SUCH-1") == 404
+    for path in ("/tenants/no-such-tenant", "/invoices/NO-SUCH-1", "/no-such-page"):
+        assert browser.open(URL + path) == 404
+        assert "Not found" in browser.text()

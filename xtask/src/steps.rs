@@ -141,7 +141,7 @@ fn clients(bench: &mut Bench) -> Result<()> {
     let face = Face::start(&bench.tools.chdb_library)?;
     let outside = |run: Run| face.store.add_to(run).dir(workspace::root().join("tests/clients"));
     let outcomes = [
-        outside(Run::new("sh")).arg("curl_test.sh").run(),
+        outside(Run::new("sh")).arg("curl.sh").run(),
         outside(pytest(bench)).run(),
         outside(bench.tools.node.run()).arg("--test").run(),
     ];
