@@ -3,5 +3,6 @@
 mod bad_input;
 mod chain;
 mod crash;
+mod full_disk;
 mod house;
 mod rig;

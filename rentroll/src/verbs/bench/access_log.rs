@@ -19,7 +19,7 @@ Examples:
   rentroll bench access-log --log /var/log/nginx/access.log
 
 Exits with 3 if the two sides come to different sums.")]
-pub struct Args {
+pub(super) struct Args {
     /// The log; without it the example's lines are repeated to `--lines`.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
