@@ -217,6 +217,91 @@ async fn many_chunks_are_one_document() {
     assert_eq!(answer(totals, "TSVWithNames").await.text(), "k\tcount()\n0\t5\n1\t5\n\n0\t10\n");
 }
 
+/// Each type whose length the face must know, empty and not.
+const TYPES: &[&str] = &[
+    "toUInt8(number)",
+    "toInt16(number)",
+    "toUInt32(number)",
+    "number",
+    "toInt128(number)",
+    "toUInt256(number)",
+    "toFloat32(number)",
+    "toFloat64(number)",
+    "toDecimal32(number, 2)",
+    "toDecimal64(number, 3)",
+    "toDecimal128(number, 9)",
+    "toDecimal256(number, 9)",
+    "toDate(number)",
+    "toDate32(number)",
+    "toDateTime(number, 'UTC')",
+    "toDateTime64(number, 3, 'UTC')",
+    "toIntervalDay(number)",
+    "number = 1",
+    "toString(number)",
+    "toFixedString(toString(number % 10), 16)",
+    "generateUUIDv4()",
+    "toIPv4('1.2.3.4')",
+    "toIPv6('::1')",
+    "CAST(number % 2, 'Enum8(\\'a,)(\\' = 0, \\'b\\' = 1)')",
+    "toNullable(number)",
+    "NULL",
+    "[number]",
+    "[]",
+    "emptyArrayString()",
+    "arrayMap(x -> toString(x), range(number % 3))",
+    "[[toString(number)], []]",
+    "map('k', number)",
+    "map('k', toDecimal128(number, 9))",
+    "tuple(number, 'x')",
+    "CAST(tuple(number, 'x'), 'Tuple(n UInt64, `a b` String)')",
+    "toLowCardinality(toString(number % 300))",
+    "toLowCardinality(toNullable(toString(number % 7)))",
+    "[toLowCardinality('x'), toLowCardinality('y')]",
+    "CAST([], 'Array(LowCardinality(String))')",
+    "CAST(map(), 'Map(LowCardinality(String), Decimal(38, 9))')",
+    "map(toLowCardinality('k'), [toLowCardinality('v')])",
+    "tuple(toLowCardinality('a'), [tuple(1, 'b')])",
+    "CAST(number, 'SimpleAggregateFunction(sum, UInt64)')",
+    "tuple(1.5, 2.5)::Point",
+    "[(1.5, 2.5)]::Ring",
+];
+
+#[tokio::test]
+async fn native_has_the_revision_that_the_client_reads() {
+    let store = store("native").await;
+    for rows in [0, 1, 1000] {
+        for column in TYPES {
+            let sql = format!("SELECT {column} AS a, 'end' AS b FROM numbers({rows}) FORMAT Native");
+            let plain = send(&store, "/", "", sql.as_bytes()).await.answer().await;
+            let old =
+                send(&store, "/?client_protocol_version=54405", "", sql.as_bytes()).await.answer().await;
+            let new =
+                send(&store, "/?client_protocol_version=54460", "", sql.as_bytes()).await.answer().await;
+            assert_eq!((plain.status, new.status), (200, 200), "{column}: {}", new.text());
+            if *column != "generateUUIDv4()" {
+                assert!(plain.body == old.body, "{column}");
+            }
+            if rows == 0 {
+                assert!(plain.body.is_empty() && new.body.is_empty(), "no block for no rows");
+                continue;
+            }
+            // The block's information, and a byte for each of two columns.
+            assert_eq!(new.body.len(), plain.body.len() + 8 + 2, "{column} {rows}");
+            assert!(new.body.ends_with(b"\x03end"), "{column}");
+        }
+    }
+    let many = send(
+        &store,
+        "/?client_protocol_version=54460",
+        "",
+        b"SELECT number FROM numbers(1000000) FORMAT Native",
+    );
+    assert!(many.await.answer().await.body.len() > 8_000_000);
+    let sql = b"SELECT sumState(number) FROM numbers(3) FORMAT Native";
+    let unknown = send(&store, "/?client_protocol_version=54460", "", sql).await.answer().await;
+    assert!(unknown.status == 501 && unknown.text().contains("AggregateFunction"), "{}", unknown.text());
+}
+
 #[tokio::test]
 async fn answers_are_compressed_on_request() {
     let store = store("compression").await;

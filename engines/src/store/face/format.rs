@@ -107,7 +107,7 @@ fn line_end(chunk: &[u8], lines: usize, has_quotes: bool) -> Option<usize> {
 }
 
 /// A LEB128 number and its width.
-fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
     for (index, byte) in bytes.iter().enumerate().take(9) {
         value |= u64::from(byte & 0x7f) << (7 * index);

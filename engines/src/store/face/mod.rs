@@ -15,14 +15,15 @@
 //!   are limited. Formats that are one document (`JSON`, `Parquet`) are held by the engine, under its limit;
 //! - **a client that goes away ends its query.**
 //!
-//! Deliberately absent: sessions (and with them temporary tables), users and roles, external data,
-//! `client_protocol_version` (answers in `Native` are of revision 0), zstd and brotli.
+//! Deliberately absent: sessions (and with them temporary tables), users and roles, external data, zstd and
+//! brotli.
 
 mod block;
 mod cancel;
 mod fault;
 mod format;
 mod intake;
+mod native;
 mod outlet;
 mod request;
 mod run;

@@ -23,7 +23,6 @@ const IGNORED: &[&str] = &[
     "buffer_size",
     "http_zlib_compression_level",
     "stacktrace",
-    "client_protocol_version",
     "send_progress_in_http_headers",
     "http_headers_progress_interval_ms",
     "cancel_http_readonly_queries_on_client_close",
@@ -50,6 +49,8 @@ pub(super) struct Ask {
     /// May change nothing.
     pub(super) is_read_only: bool,
     pub(super) log_comment: Option<String>,
+    /// The revision of `Native` that the client reads; 0 unless it says so.
+    pub(super) revision: u64,
     /// `param_*`: values escaped as TSV fields.
     pub(super) parameters: Vec<(String, Vec<u8>)>,
     pub(super) settings: Vec<(String, String)>,
@@ -190,6 +191,11 @@ impl Ask {
             "wait_end_of_query" => self.wait_end_of_query = is_on(),
             "enable_http_compression" => self.gzip = is_on(),
             "log_comment" => self.log_comment = Some(value.to_owned()),
+            "client_protocol_version" => {
+                self.revision = value.parse().map_err(|_| {
+                    Fault::bad_arguments(format!("client_protocol_version `{value}` is not a number"))
+                })?;
+            }
             "user" | "password" | "" => {}
             "role" => {
                 let message = "the embedded store has one user and no roles";

@@ -12,6 +12,7 @@ use super::cancel::Progress;
 use super::fault::{Fault, code};
 use super::format::{self, Header, Join};
 use super::intake::{Intake, Pieces};
+use super::native;
 use super::outlet::{Encoder, Held, Part, exception_block};
 use super::request::{Ask, QUERY_BYTES_MAX};
 use super::statement::{self, Statement};
@@ -52,6 +53,7 @@ impl Work {
             encoder: Some(Encoder::new(ask.gzip, ask.compress)),
             held: ask.wait_end_of_query.then(|| Held::new(folder)),
             format: String::new(),
+            revision: ask.revision,
         };
         let result = execute(&engine, &ask, &mut intake, &mark, &progress, &mut reply);
         progress.set_done();
@@ -174,8 +176,8 @@ fn insert(
 /// Sends an answer that is in the engine's memory, without copying it.
 fn whole(answer: Answer, reply: &mut Reply) -> Result<Summary, Fault> {
     let summary = answer.summary();
+    let mut bytes = reply.shape(Bytes::from_owner(answer))?;
     reply.summary_known(summary);
-    let mut bytes = Bytes::from_owner(answer);
     while !bytes.is_empty() {
         reply.push(bytes.split_to(bytes.len().min(PIECE_BYTES)))?;
     }
@@ -206,6 +208,7 @@ fn rows(mut stream: Stream, join: Join, progress: &Progress, reply: &mut Reply) 
                 Some(_) => {}
             }
         }
+        let bytes = reply.shape(bytes)?;
         reply.push(bytes)?;
     }
     Ok(summary)
@@ -226,6 +229,7 @@ struct Reply {
     encoder: Option<Encoder>,
     held: Option<Held>,
     format: String,
+    revision: u64,
 }
 
 impl Reply {
@@ -242,6 +246,14 @@ impl Reply {
             // Nobody waits any more: the next part will tell.
             let _ = head.send(Ok(Head { format: self.format.clone(), encoding, summary }));
         }
+    }
+
+    /// What the engine wrote, as the client's protocol version has it.
+    fn shape(&self, bytes: Bytes) -> Result<Bytes, Fault> {
+        if self.format == "Native" && self.revision >= native::REVISION_MIN {
+            return native::with_revision(&bytes);
+        }
+        Ok(bytes)
     }
 
     fn push(&mut self, bytes: Bytes) -> Result<(), Fault> {
