@@ -1,7 +1,10 @@
 //! Issuing: invoices in blocks, tenants in order, numbers without gaps.
 //!
-//! A block begins with the number after the last one stored, and claims it by its deduplication token. Of two
-//! writers that read the same last number one is stored, whole; the other reads again and goes on behind it.
+//! A block begins with the number after the last one that its writer has seen, and claims it by its
+//! deduplication token. Of two writers that have seen the same last number one is stored, whole; the other
+//! reads on and continues behind it. What a writer has seen ([`Ledger`]) is the last number *and* the tenants
+//! up to it, taken by one query: if they were read one after the other, a block stored in between could have
+//! its tenants issued again under later numbers.
 
 use std::collections::BTreeSet;
 
@@ -70,33 +73,68 @@ const COLUMNS: &[&str] = &[
 ];
 
 #[derive(Row, Deserialize)]
-struct TenantRow {
-    tenant: String,
+struct NewerRow {
+    last: u64,
+    tenants: Vec<String>,
+}
+
+/// The series of numbers as this run has seen it.
+#[derive(Default)]
+pub(super) struct Ledger {
+    last: u64,
+    issued: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// Reads what was stored since the last reading; whether there was anything.
+    async fn read_on(&mut self, store: &Store, series: &str, period: &Period) -> Result<bool> {
+        let newer: NewerRow = store
+            .client()
+            .query(
+                "SELECT max(sequence) AS last, groupArrayIf(tenant, period = {period:String}) AS tenants \
+                 FROM invoices WHERE series = {series:String} AND sequence > {seen:UInt64}",
+            )
+            .param("period", period.to_string())
+            .param("series", series)
+            .param("seen", self.last)
+            .fetch_one()
+            .await
+            .map_err(|source| BillingError::Store {
+                what: "reading invoices",
+                source: store.error(source),
+            })?;
+        let is_longer = newer.last > self.last;
+        self.last = self.last.max(newer.last);
+        self.issued.extend(newer.tenants);
+        Ok(is_longer)
+    }
 }
 
 /// Issues what is missing; how many invoices there are that there were not before.
 pub(super) async fn all(store: &Store, frame: &Frame<'_>, plan: &Plan, usage: &PeriodUsage) -> Result<u64> {
-    let before = tenants(store, frame.period).await?.len();
-    while next_block(store, frame, plan, usage, BLOCK_INVOICES).await? {}
-    let after = tenants(store, frame.period).await?.len();
-    Ok(after.saturating_sub(before) as u64)
+    let mut ledger = Ledger::default();
+    ledger.read_on(store, &plan.series, frame.period).await?;
+    let before = ledger.issued.len();
+    while next_block(store, frame, plan, usage, &mut ledger, BLOCK_INVOICES).await? {}
+    Ok((ledger.issued.len() - before) as u64)
 }
 
-/// Issues the next `limit` missing invoices, unless another run was first; whether any were missing.
+/// Issues the next `limit` invoices that are missing by `ledger`, unless another run was first; whether any
+/// were missing.
 pub(super) async fn next_block(
     store: &Store,
     frame: &Frame<'_>,
     plan: &Plan,
     usage: &PeriodUsage,
+    ledger: &mut Ledger,
     limit: usize,
 ) -> Result<bool> {
-    let issued = tenants(store, frame.period).await?;
-    let missing = usage.tenants.iter().filter(|(tenant, _)| !issued.contains(*tenant));
+    let missing = usage.tenants.iter().filter(|(tenant, _)| !ledger.issued.contains(*tenant));
     let block: Vec<_> = missing.take(limit).collect();
     if block.is_empty() {
         return Ok(false);
     }
-    let first = last_sequence(store, &plan.series).await? + 1;
+    let first = ledger.last + 1;
     let mut invoices = Vec::with_capacity(block.len());
     for (sequence, (tenant, used)) in (first..).zip(&block) {
         let mut invoice = frame.draft(tenant, used)?;
@@ -106,7 +144,7 @@ pub(super) async fn next_block(
     }
     insert_block(store, plan, first, &invoices).await?;
     // Ours, or another run's: either way the series is longer now.
-    if last_sequence(store, &plan.series).await? < first {
+    if !ledger.read_on(store, &plan.series, frame.period).await? {
         let what = format!("the block of invoices that begins with {}-{first:06}", plan.series);
         return Err(BillingError::Vanished { what, table: "invoices" });
     }
@@ -150,28 +188,4 @@ async fn insert_block(store: &Store, plan: &Plan, first: u64, invoices: &[(u64, 
     // The claim is the number alone, not the rows: of two different blocks only one may have it.
     let token = format!("invoices:{}:{first}", plan.series);
     insert(store, "issuing invoices", "invoices", COLUMNS, &rows, &token).await
-}
-
-async fn tenants(store: &Store, period: &Period) -> Result<BTreeSet<String>> {
-    let rows: Vec<TenantRow> = store
-        .client()
-        .query("SELECT tenant FROM invoices WHERE period = {period:String}")
-        .param("period", period.to_string())
-        .fetch_all()
-        .await
-        .map_err(|source| BillingError::Store { what: "reading invoices", source: store.error(source) })?;
-    Ok(rows.into_iter().map(|row| row.tenant).collect())
-}
-
-async fn last_sequence(store: &Store, series: &str) -> Result<u64> {
-    store
-        .client()
-        .query("SELECT max(sequence) FROM invoices WHERE series = {series:String}")
-        .param("series", series)
-        .fetch_one()
-        .await
-        .map_err(|source| BillingError::Store {
-            what: "reading the last number",
-            source: store.error(source),
-        })
 }

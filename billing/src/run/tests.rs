@@ -60,7 +60,8 @@ async fn begin(store: &Store, now: DateTime<Utc>, broken_off: BrokenOff) {
     match broken_off {
         BrokenOff::Plan => {}
         BrokenOff::FirstBlock => {
-            assert!(issue::next_block(store, &frame, &plan, &usage, 2).await.unwrap());
+            let mut ledger = issue::Ledger::default();
+            assert!(issue::next_block(store, &frame, &plan, &usage, &mut ledger, 2).await.unwrap());
         }
         BrokenOff::AllBlocks | BrokenOff::Lines => {
             assert_eq!(issue::all(store, &frame, &plan, &usage).await.unwrap(), 3);
@@ -145,6 +146,29 @@ async fn runs_at_once_give_no_number_and_no_tenant_twice() {
     ] {
         assert_eq!(common::one(&store, sql).await, expected, "{sql}");
     }
+}
+
+/// The race that numbers and tenants must survive: each of two runs has seen the empty series before the other
+/// writes, and they take turns, with blocks of different sizes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_has_seen_too_little_writes_nothing() {
+    let (catalogue, meters, period) = (common::catalogue("UTC"), common::meters(), may());
+    let store = common::store("seen_too_little").await;
+    common::send_many(&store, 11, 3).await;
+    let usage = usage::read(&store, &meters, &period).await.unwrap();
+    let frame = Frame::new(&catalogue, &meters, &period, "2015-06-01T08:00:00Z".parse().unwrap()).unwrap();
+    let plan = plan::claim(&store, &frame, &usage.digest()).await.unwrap();
+    let mut ledgers = [issue::Ledger::default(), issue::Ledger::default(), issue::Ledger::default()];
+    let sizes = [2, 3, 1];
+    let mut missing = true;
+    while missing {
+        missing = false;
+        for (ledger, size) in ledgers.iter_mut().zip(sizes) {
+            missing |= issue::next_block(&store, &frame, &plan, &usage, ledger, size).await.unwrap();
+        }
+    }
+    let sql = "SELECT (count(), uniqExact(tenant), uniqExact(sequence), max(sequence)) FROM invoices";
+    assert_eq!(common::one(&store, sql).await, "(11,11,11,11)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
