@@ -1,5 +1,7 @@
 //! What the parts ask of the store: is it there, store this block once.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{SchemaError, Store, StoreError};
@@ -8,6 +10,14 @@ use super::{SchemaError, Store, StoreError};
 /// splits at the first of these limits that is passed.
 const BLOCK_ROWS: &str = "4000000";
 const BLOCK_BYTES: &str = "4000000000";
+
+/// How long a store may take to answer `SELECT 1`. A machine that swaps takes seconds; one that needs longer is
+/// of no use.
+const PING_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the store may take none of an insert's bytes, and how long to store the block then. A full block with
+/// its rollups takes seconds; a merge that holds it up, some tens. What comes too late is sent again.
+const INSERT_SEND_WAIT_MAX: Duration = Duration::from_secs(60);
+const INSERT_STORE_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Settings of every insert, on which "stored once" stands. Spelled out because servers differ in their defaults.
 const INSERT_SETTINGS: &[(&str, &str)] = &[
@@ -40,7 +50,13 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         // Without a database: it may not have been created yet.
         let client = self.client().clone().with_database("");
-        let one: u8 = client.query("SELECT 1").fetch_one().await.map_err(|error| self.error(error))?;
+        let answer = tokio::time::timeout(PING_WAIT_MAX, client.query("SELECT 1").fetch_one()).await;
+        let one: u8 = answer
+            .map_err(|_| StoreError::Unavailable {
+                url: self.url().to_owned(),
+                reason: format!("no answer within {} s", PING_WAIT_MAX.as_secs()),
+            })?
+            .map_err(|error| self.error(error))?;
         if one != 1 {
             return Err(StoreError::Answer { reason: format!("SELECT 1 gave {one}") });
         }
@@ -65,7 +81,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let names: Vec<String> = columns.iter().map(|column| quote_name(column)).collect();
         let sql = format!("INSERT INTO {} ({}) FORMAT {format}", quote_name(table), names.join(", "));
-        let mut insert = self.client().insert_formatted_with(sql);
+        let mut insert = self
+            .client()
+            .insert_formatted_with(sql)
+            .with_timeouts(Some(INSERT_SEND_WAIT_MAX), Some(INSERT_STORE_WAIT_MAX));
         for (name, value) in INSERT_SETTINGS {
             insert = insert.with_setting(*name, *value);
         }
@@ -84,7 +103,7 @@ impl Store {
     pub async fn check_settings(&self) -> Result<(), StoreError> {
         let tables: Vec<(String, String, String)> = self
             .client()
-            .query("SELECT name, engine, create_table_query FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'")
+            .query("SELECT name, engine, create_table_query FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree' AND name NOT LIKE '.%'")
             .param("database", self.database())
             .fetch_all()
             .await

@@ -32,8 +32,6 @@ use super::{Inner, Store, StoreConfig, StoreError};
 const TAKEOVER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long to wait for this process to close the other store that it has open.
 const CLOSING_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long a store may take to answer `SELECT 1` when it is opened.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Passwords are this many random bits, in hexadecimal.
 const PASSWORD_BYTES: usize = 24;
 
@@ -75,7 +73,7 @@ pub(super) async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
     if let Some(url) = &config.url {
         let password = config.password.clone().unwrap_or_default();
         let store = store(config, url.trim_end_matches('/').to_owned(), config.user.clone(), password, None)?;
-        store.answers().await?;
+        store.ping().await?;
         return Ok(store);
     }
     let begun = Instant::now();
@@ -92,12 +90,12 @@ pub(super) async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
                 let url = format!("http://{}", embedded.face.address());
                 let (user, password) = (embedded.user.clone(), embedded.password.clone());
                 let store = store(config, url, user, password, Some(embedded))?;
-                store.answers().await?;
+                store.ping().await?;
                 return Ok(store);
             }
             Found::There(face) => {
                 let store = store(config, face.url, face.user, face.password, None)?;
-                match store.answers().await {
+                match store.ping().await {
                     Ok(()) => return Ok(store),
                     Err(StoreError::Unavailable { .. } | StoreError::Credential { .. }) => {
                         Holder::Process(format!("process {}", face.pid))
@@ -156,16 +154,6 @@ fn store(
         .with_compression(if is_loopback { Compression::None } else { Compression::Lz4 });
     let database = config.database.clone();
     Ok(Store { inner: Arc::new(Inner { client, url, user, password, database, embedded }) })
-}
-
-impl Store {
-    /// Asks it something, with the credential.
-    async fn answers(&self) -> Result<(), StoreError> {
-        tokio::time::timeout(ANSWER_WAIT_MAX, self.ping()).await.unwrap_or_else(|_| {
-            let reason = format!("no answer within {} s", ANSWER_WAIT_MAX.as_secs());
-            Err(StoreError::Unavailable { url: self.url().to_owned(), reason })
-        })
-    }
 }
 
 enum Found {

@@ -1,9 +1,10 @@
 //! Rows in, rows out.
 
+use rentroll_engines::store::StoreError;
 use rentroll_schemas::migrations::MIGRATIONS;
 use serde::{Deserialize, Serialize};
 
-use crate::common::store;
+use crate::common::{number, store};
 
 #[derive(Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
 struct Row {
@@ -89,4 +90,50 @@ async fn a_block_with_a_token_is_stored_once() {
         // Without a token ClickHouse goes by the block's content: the third copy is the first one's.
         assert_eq!((events, total.as_str()), (3000, "4500"), "{table}");
     }
+}
+
+#[tokio::test]
+async fn errors_are_sorted_by_what_can_be_done() {
+    let store = store("sorted").await;
+    let client = store.client();
+    client.query("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n").execute().await.unwrap();
+    // A disk that lacks an exabyte is a full one.
+    let full = "CREATE TABLE full (n UInt64) ENGINE = MergeTree ORDER BY n \
+                SETTINGS min_free_disk_bytes_to_perform_insert = 1000000000000000000";
+    client.query(full).execute().await.unwrap();
+    let row = bytes::Bytes::from_static(&[7; 8]);
+    let error = store.insert("full", &["n"], "RowBinary", row.clone(), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }) && error.is_retryable(), "{error}");
+    let cut = store.insert("t", &["n"], "RowBinary", row.slice(..5), None).await.unwrap_err();
+    assert!(matches!(cut, StoreError::Refused { code: 33, .. }) && !cut.is_retryable(), "{cut}");
+    let text = bytes::Bytes::from_static(b"seven\n");
+    let bad = store.insert("t", &["n"], "CSV", text, None).await.unwrap_err();
+    assert!(matches!(bad, StoreError::Refused { code: 27 | 117, .. }), "{bad}");
+    let missing = store.insert("nosuch", &["n"], "RowBinary", row.clone(), None).await.unwrap_err();
+    assert!(matches!(missing, StoreError::Refused { code: 60, .. }), "{missing}");
+    assert_eq!(number(&store, "SELECT count() FROM t").await, 0);
+    store.insert("t", &["n"], "RowBinary", row, None).await.unwrap();
+    assert_eq!(number(&store, "SELECT count() FROM t").await, 1);
+}
+
+#[tokio::test]
+async fn a_large_insert_is_one_block() {
+    let store = store("block").await;
+    let client = store.client();
+    let table = "CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10";
+    client.query(table).execute().await.unwrap();
+    // More than the engine's own block of a million rows.
+    let rows: Vec<u8> = (0..1_500_000_u64).flat_map(u64::to_le_bytes).collect();
+    let rows = bytes::Bytes::from(rows);
+    for _ in 0..2 {
+        store.insert("t", &["n"], "RowBinary", rows.clone(), Some("one")).await.unwrap();
+    }
+    assert_eq!(number(&store, "SELECT count() FROM t").await, 1_500_000);
+    let parts =
+        "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 't' AND level = 0";
+    assert_eq!(number(&store, parts).await, 1);
+    // What is cut off within the block leaves nothing.
+    let cut = rows.slice(..rows.len() - 3);
+    assert!(store.insert("t", &["n"], "RowBinary", cut, Some("two")).await.is_err());
+    assert_eq!(number(&store, "SELECT count() FROM t").await, 1_500_000);
 }

@@ -1,7 +1,7 @@
 //! Several processes, and processes that die.
 
 use std::io::{BufRead as _, BufReader, Lines};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,12 @@ struct Process {
 
 impl Process {
     fn spawn(data_dir: &Path, variables: &[(&str, &str)]) -> Process {
+        Process::spawn_test("processes::child", data_dir, variables)
+    }
+
+    fn spawn_test(test: &str, data_dir: &Path, variables: &[(&str, &str)]) -> Process {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::child", "--ignored", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--nocapture"])
             .env(DATA_DIR, data_dir)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
@@ -92,6 +96,46 @@ async fn the_second_process_is_a_client_of_the_first() {
     first.stop();
     assert!(!data_dir.join("clickhouse/face.json").exists());
     assert!(third.ping().await.unwrap_err().is_retryable());
+}
+
+#[test]
+#[ignore = "run by the other tests, as a process of its own"]
+fn reopening_child() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let data_dir = PathBuf::from(std::env::var_os(DATA_DIR).expect("run by the other tests"));
+    for round in 0..3 {
+        for name in ["a", "b"] {
+            let config = StoreConfig::embedded(data_dir.join(name));
+            let rows = runtime.block_on(async {
+                let store = Store::open(&config).await.unwrap();
+                assert!(store.is_embedded_here());
+                store.migrate(&[]).await.unwrap();
+                let table = "CREATE TABLE IF NOT EXISTS t (n UInt64) ENGINE = MergeTree ORDER BY n";
+                store.client().query(table).execute().await.unwrap();
+                let row = Bytes::copy_from_slice(&u64::to_le_bytes(round));
+                store.insert("t", &["n"], "RowBinary", row, None).await.unwrap();
+                let rows = number(&store, "SELECT count() FROM t").await;
+                // A clone that lives a little longer.
+                let clone = store.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    clone.close().await;
+                });
+                store.close().await;
+                rows
+            });
+            assert_eq!(rows, round + 1, "{name}");
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(100)).await });
+        }
+    }
+    println!("child: reopened");
+}
+
+#[tokio::test]
+async fn a_process_may_close_one_store_and_open_another() {
+    let process = Process::spawn_test("processes::reopening_child", &folder("store-reopened"), &[]);
+    assert_eq!(process.said, "reopened");
+    process.stop();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! not need it. What the rest of the crate may rely on:
 //!
 //! - one process holds one engine, and an engine holds one path;
-//! - a [`Connection`] runs one statement and is then closed. It is consumed by what it runs, so that a statement
+//! - a connection runs one statement and is then closed. It is consumed by what it runs, so that a statement
 //!   which failed in mid-output, whose partial output the library would prepend to the next result of that
 //!   connection, can never be followed by another one;
 //! - each handle of the library is released exactly once, on every path, by the `Drop` of its owner;

@@ -113,11 +113,10 @@ impl Type {
 fn elements(arguments: &[&str]) -> Result<Vec<Type>, Fault> {
     let kind = |element: &&str| {
         let element = element.trim();
-        let type_at = if element.starts_with('`') {
-            element[1..].find('`').map_or(0, |end| end + 2)
-        } else {
+        let type_at = match element.strip_prefix('`') {
+            Some(name) => name.find('`').map_or(0, |end| end + 2),
             // A space outside parentheses separates a name from its type.
-            element.find([' ', '(']).filter(|at| element[*at..].starts_with(' ')).unwrap_or(0)
+            None => element.find([' ', '(']).filter(|at| element[*at..].starts_with(' ')).unwrap_or(0),
         };
         Type::parse(&element[type_at..])
     };

@@ -20,6 +20,9 @@ use super::fault::Fault;
 pub(super) const PIECES_MAX: usize = 4;
 /// What is held in memory of an answer that is kept back until its query has ended; the rest goes to a file.
 const HELD_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of an answer that are kept back: what is larger must be streamed, or it could fill the disk on which
+/// the store itself stands.
+const HELD_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Longest piece handed to the connection at once.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Between the text of an error in mid-answer and the break of the connection: time for the text to leave.
@@ -141,11 +144,12 @@ pub(super) struct Held {
     memory: Vec<Bytes>,
     memory_bytes: usize,
     file: Option<File>,
+    file_bytes: u64,
 }
 
 impl Held {
     pub(super) fn new(folder: &Path) -> Held {
-        Held { folder: folder.to_owned(), memory: Vec::new(), memory_bytes: 0, file: None }
+        Held { folder: folder.to_owned(), memory: Vec::new(), memory_bytes: 0, file: None, file_bytes: 0 }
     }
 
     pub(super) fn push(&mut self, piece: Bytes) -> io::Result<()> {
@@ -158,6 +162,13 @@ impl Held {
             Some(file) => file,
             None => self.file.insert(tempfile::tempfile_in(&self.folder)?),
         };
+        self.file_bytes += piece.len() as u64;
+        if self.file_bytes > HELD_FILE_BYTES_MAX {
+            let limit = HELD_FILE_BYTES_MAX >> 30;
+            return Err(io::Error::other(format!(
+                "it is larger than {limit} GiB; leave out wait_end_of_query"
+            )));
+        }
         file.write_all(&piece)
     }
 
