@@ -61,6 +61,8 @@ struct Running {
 pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
     let part = setup.health.part("aggregator");
     while !setup.stop.load(Ordering::Relaxed) {
+        // What moves are the workers, each with a health of its own; this part only fails.
+        part.idle();
         match member(setup, runtime) {
             Ok(()) => return Ok(()),
             Err(MemberError::Log(error)) => return Err(error),

@@ -99,13 +99,27 @@ fn parties(invoice: &Invoice) -> Markup {
                 dt { "Period" }
                 dd {
                     (month_of(invoice))
-                    span.quiet { (text::minute_utc(invoice.period.from)) " up to, not including, " (text::minute_utc(invoice.period.to)) ", zone " (invoice.period.zone) }
+                    span.quiet { (period_sentence(invoice)) }
                 }
                 dt { "Account" } dd { bdi { (invoice.tenant) } }
                 dt { "Plan" } dd { (invoice.plan_title) span.quiet { (invoice.plan_reason) } }
             }
         }
     }
+}
+
+/// Both ends in the billing zone, in which they are midnights; in UTC, in full, where the zone is not known.
+fn period_sentence(invoice: &Invoice) -> String {
+    let period = &invoice.period;
+    let Ok(zone) = period.zone.parse::<chrono_tz::Tz>() else {
+        return format!(
+            "{} up to, not including, {}",
+            text::minute_utc(period.from),
+            text::minute_utc(period.to)
+        );
+    };
+    let day = |time: chrono::DateTime<chrono::Utc>| text::date(time.with_timezone(&zone).date_naive());
+    format!("{} up to, not including, {}, {}", day(period.from), day(period.to), period.zone)
 }
 
 fn month_of(invoice: &Invoice) -> String {

@@ -216,7 +216,7 @@ fn books(view: &View, params: &[(&'static str, String)]) -> Markup {
             a href=(Address::new("/health").with_all(params)) { "Pipeline health →" }
         }
         p {
-            "Of " strong { (text::count(books.accepted)) } " events taken from the log over all time, "
+            "Of " strong { (text::count(books.accepted)) } " records taken from the log over all time, "
             strong { (text::count(books.stored)) } " were stored, "
             strong { (text::count(books.duplicate)) } " were duplicates and "
             strong { (text::count(books.rejected)) } " were rejected. "
