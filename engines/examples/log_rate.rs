@@ -118,6 +118,6 @@ fn record(number: u64) -> Record {
             (headers::CONTENT_TYPE.into(), CLOUDEVENTS_JSON.into()),
         ],
         value: Bytes::from(value),
-        arrived_at_ms: 1_700_000_000_000,
+        arrived_at_ms: chrono::Utc::now().timestamp_millis(),
     }
 }

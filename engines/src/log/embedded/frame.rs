@@ -32,11 +32,7 @@ pub enum Decoded {
 
 /// Bytes that [`encode`] will write for `record`.
 pub fn encoded_len(record: &Record) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|(name, value)| 6 + name.len() + value.len())
-        .sum();
+    let headers: usize = record.headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum();
     HEAD_BYTES + 26 + headers + record.value.len()
 }
 
@@ -66,10 +62,7 @@ pub fn encode(out: &mut BytesMut, position: u64, record: &Record) {
 pub fn fits(record: &Record) -> bool {
     encoded_len(record) - HEAD_BYTES <= BODY_BYTES_MAX
         && record.headers.len() <= usize::from(u16::MAX)
-        && record
-            .headers
-            .iter()
-            .all(|(name, _)| name.len() <= usize::from(u16::MAX))
+        && record.headers.iter().all(|(name, _)| name.len() <= usize::from(u16::MAX))
 }
 
 /// Reads the frame at the start of `bytes`; the record's value shares their memory.
@@ -111,12 +104,7 @@ fn read_body(mut body: Bytes) -> Option<Record> {
         let value_len = body.try_get_u32_le().ok()? as usize;
         headers.push((name, take_text(&mut body, value_len)?));
     }
-    Some(Record {
-        key: Identity(key),
-        headers,
-        value: body,
-        arrived_at_ms,
-    })
+    Some(Record { key: Identity(key), headers, value: body, arrived_at_ms })
 }
 
 fn take_text(body: &mut Bytes, length: usize) -> Option<String> {

@@ -62,12 +62,7 @@ pub struct EmbeddedConfig {
 impl EmbeddedConfig {
     /// The defaults, in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        EmbeddedConfig {
-            dir: dir.into(),
-            partitions: 4,
-            bytes_max: 16 << 30,
-            segment_bytes_max: 64 << 20,
-        }
+        EmbeddedConfig { dir: dir.into(), partitions: 4, bytes_max: 16 << 30, segment_bytes_max: 64 << 20 }
     }
 }
 
@@ -132,13 +127,7 @@ impl EmbeddedLog {
             }
             partitions.push(of_topic);
         }
-        let shared = Arc::new(Shared {
-            partitions,
-            bytes,
-            members: Mutex::default(),
-            config,
-            _lock: lock,
-        });
+        let shared = Arc::new(Shared { partitions, bytes, members: Mutex::default(), config, _lock: lock });
         let writer = writer::Writer::start(shared.clone())?;
         Ok(EmbeddedLog { shared, writer })
     }
@@ -150,12 +139,7 @@ impl EmbeddedLog {
 
     /// Damaged frames that were skipped when the log was opened.
     pub fn damaged_frames(&self) -> u64 {
-        self.shared
-            .partitions
-            .iter()
-            .flatten()
-            .map(|partition| partition.damaged)
-            .sum()
+        self.shared.partitions.iter().flatten().map(|partition| partition.damaged).sum()
     }
 }
 
@@ -175,11 +159,7 @@ impl EventLog for EmbeddedLog {
                 "group `{group}` already has its one member in this process"
             )));
         }
-        Ok(Box::new(reader::Member::new(
-            self.shared.clone(),
-            group.to_owned(),
-            topics.to_vec(),
-        )))
+        Ok(Box::new(reader::Member::new(self.shared.clone(), group.to_owned(), topics.to_vec())))
     }
 
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>> {
@@ -188,11 +168,7 @@ impl EventLog for EmbeddedLog {
                 let partition = self.shared.partition(topic, index);
                 let committed = reader::read_committed(&self.shared.config.dir, group, topic, index)?;
                 let committed = committed.unwrap_or(0).max(partition.first_position());
-                Ok(Lag {
-                    partition: index,
-                    committed,
-                    end: partition.durable_end().max(committed),
-                })
+                Ok(Lag { partition: index, committed, end: partition.durable_end().max(committed) })
             })
             .collect()
     }
@@ -221,15 +197,8 @@ fn lock(dir: &Path) -> Result<File> {
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut owner = String::new();
         let _ = file.read_to_string(&mut owner);
-        let owner = if owner.is_empty() {
-            "another process".to_owned()
-        } else {
-            format!("process {owner}")
-        };
-        return Err(LogError::InUse {
-            path: dir.display().to_string(),
-            owner,
-        });
+        let owner = if owner.is_empty() { "another process".to_owned() } else { format!("process {owner}") };
+        return Err(LogError::InUse { path: dir.display().to_string(), owner });
     }
     // The process id is for the error message above; the lock itself is what counts.
     file.set_len(0)
@@ -243,10 +212,7 @@ fn check_meta(config: &EmbeddedConfig) -> Result<()> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let meta = Meta {
-                format: FORMAT,
-                partitions: config.partitions,
-            };
+            let meta = Meta { format: FORMAT, partitions: config.partitions };
             let text = serde_json::to_vec(&meta)
                 .map_err(|error| LogError::Topics(format!("cannot describe the log: {error}")))?;
             return write_durably(&path, &text);
@@ -300,10 +266,7 @@ fn make_dir(dir: &Path) -> Result<()> {
 }
 
 fn io_error(what: &str, path: &Path, source: std::io::Error) -> LogError {
-    LogError::Io {
-        what: format!("cannot {what} {}", path.display()),
-        source,
-    }
+    LogError::Io { what: format!("cannot {what} {}", path.display()), source }
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ impl Partition {
         for entry in fs::read_dir(&dir).map_err(|source| io_error("read folder", &dir, source))? {
             let entry = entry.map_err(|source| io_error("read folder", &dir, source))?;
             let name = entry.file_name();
-            if let Some(first) = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".seg")?.parse().ok())
-            {
+            if let Some(first) = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok()) {
                 firsts.push(first);
             }
         }
@@ -61,20 +58,14 @@ impl Partition {
         let last = firsts.last().copied();
         for first in firsts {
             let path = segment_path(&dir, first);
-            let length = fs::metadata(&path)
-                .map_err(|source| io_error("read", &path, source))?
-                .len();
+            let length = fs::metadata(&path).map_err(|source| io_error("read", &path, source))?.len();
             let mut durable = length;
             if Some(first) == last {
                 let found = recover(&path, first)?;
                 (durable, end, damaged) = (found.bytes, found.end, found.damaged);
             }
             bytes.fetch_add(durable, Ordering::Relaxed);
-            segments.push(Arc::new(Segment {
-                first,
-                path,
-                durable_bytes: AtomicU64::new(durable),
-            }));
+            segments.push(Arc::new(Segment { first, path, durable_bytes: AtomicU64::new(durable) }));
         }
         Ok(Partition {
             topic,
@@ -108,9 +99,7 @@ impl Partition {
     /// The segment that holds `position`, or the oldest one kept.
     pub(super) fn segment_of(&self, position: u64) -> Option<Arc<Segment>> {
         let state = self.state();
-        let after = state
-            .segments
-            .partition_point(|segment| segment.first <= position);
+        let after = state.segments.partition_point(|segment| segment.first <= position);
         state.segments.get(after.saturating_sub(1)).cloned()
     }
 
@@ -137,9 +126,7 @@ impl Partition {
     pub(super) fn wait_for(&self, position: u64, wait: Duration) {
         let state = self.state();
         if state.end <= position {
-            let _unused = self
-                .grown
-                .wait_timeout_while(state, wait, |state| state.end <= position);
+            let _unused = self.grown.wait_timeout_while(state, wait, |state| state.end <= position);
         }
     }
 
@@ -194,10 +181,7 @@ fn recover(path: &Path, first: u64) -> Result<Recovered> {
     if good_until < content.len() || good_until == 0 {
         let cut = content.len() - good_until;
         tracing::warn!(path = %path.display(), bytes = cut, "cutting off an unfinished tail");
-        let file = File::options()
-            .write(true)
-            .open(path)
-            .map_err(|source| io_error("open", path, source))?;
+        let file = File::options().write(true).open(path).map_err(|source| io_error("open", path, source))?;
         let mend = || -> std::io::Result<()> {
             use std::os::unix::fs::FileExt;
             if good_until == 0 {
@@ -210,11 +194,7 @@ fn recover(path: &Path, first: u64) -> Result<Recovered> {
         let mut mend = mend;
         mend().map_err(|source| io_error("mend", path, source))?;
     }
-    Ok(Recovered {
-        bytes: good_until as u64,
-        end,
-        damaged,
-    })
+    Ok(Recovered { bytes: good_until as u64, end, damaged })
 }
 
 /// The offset of the first good frame at or after `from` that continues the sequence.
@@ -241,13 +221,11 @@ pub(super) fn segment_head(first: u64) -> [u8; SEGMENT_HEAD_BYTES as usize] {
 }
 
 fn has_head(content: &Bytes, first: u64) -> bool {
-    content
-        .get(..SEGMENT_HEAD_BYTES as usize)
-        .is_some_and(|mut head| {
-            let magic_fits = head[..8] == SEGMENT_MAGIC;
-            head.advance(8);
-            magic_fits && head.get_u64_le() == first
-        })
+    content.get(..SEGMENT_HEAD_BYTES as usize).is_some_and(|mut head| {
+        let magic_fits = head[..8] == SEGMENT_MAGIC;
+        head.advance(8);
+        magic_fits && head.get_u64_le() == first
+    })
 }
 
 /// Makes the file of a new segment, durably.
@@ -255,24 +233,12 @@ pub(super) fn create_segment(dir: &Path, first: u64) -> Result<(Arc<Segment>, Fi
     let path = segment_path(dir, first);
     let make = || -> std::io::Result<File> {
         use std::os::unix::fs::FileExt;
-        let file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path)?;
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
         file.write_all_at(&segment_head(first), 0)?;
         file.sync_all()?;
         sync_dir(dir)?;
         Ok(file)
     };
     let file = make().map_err(|source| io_error("create", &path, source))?;
-    Ok((
-        Arc::new(Segment {
-            first,
-            path,
-            durable_bytes: AtomicU64::new(SEGMENT_HEAD_BYTES),
-        }),
-        file,
-    ))
+    Ok((Arc::new(Segment { first, path, durable_bytes: AtomicU64::new(SEGMENT_HEAD_BYTES) }), file))
 }

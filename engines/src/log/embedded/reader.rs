@@ -28,11 +28,7 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, group: String, topics: Vec<Topic>) -> Self {
-        Member {
-            shared,
-            group,
-            topics,
-        }
+        Member { shared, group, topics }
     }
 
     /// All partitions, the first time; nothing afterwards.
@@ -55,11 +51,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.shared
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.group);
+        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.group);
     }
 }
 
@@ -85,12 +77,7 @@ struct Cursor {
 impl Cursor {
     fn open(segment: Arc<Segment>) -> Result<Self> {
         let file = File::open(&segment.path).map_err(|source| io_error("open", &segment.path, source))?;
-        Ok(Cursor {
-            segment,
-            file,
-            offset: partition::SEGMENT_HEAD_BYTES,
-            chunk: Bytes::new(),
-        })
+        Ok(Cursor { segment, file, offset: partition::SEGMENT_HEAD_BYTES, chunk: Bytes::new() })
     }
 
     /// Reads on behind the undecoded rest, up to what is durable. False if there is nothing more.
@@ -99,9 +86,7 @@ impl Cursor {
         let mut wanted = durable.saturating_sub(self.offset).min(CHUNK_BYTES);
         // A frame larger than a chunk must still fit.
         if self.chunk.len() as u64 >= CHUNK_BYTES {
-            wanted = durable
-                .saturating_sub(self.offset)
-                .min(frame::BODY_BYTES_MAX as u64 + CHUNK_BYTES);
+            wanted = durable.saturating_sub(self.offset).min(frame::BODY_BYTES_MAX as u64 + CHUNK_BYTES);
         }
         if wanted == 0 {
             return Ok(false);
@@ -186,12 +171,8 @@ impl PartitionReader for Reader {
     }
 
     fn committed(&mut self) -> Result<u64> {
-        let committed = read_committed(
-            &self.shared.config.dir,
-            &self.group,
-            self.partition.topic,
-            self.partition.index,
-        )?;
+        let committed =
+            read_committed(&self.shared.config.dir, &self.group, self.partition.topic, self.partition.index)?;
         Ok(committed.unwrap_or(0).max(self.partition.first_position()))
     }
 
@@ -213,12 +194,8 @@ impl PartitionReader for Reader {
     }
 
     fn commit(&mut self, position: u64) -> Result<()> {
-        let path = committed_path(
-            &self.shared.config.dir,
-            &self.group,
-            self.partition.topic,
-            self.partition.index,
-        );
+        let path =
+            committed_path(&self.shared.config.dir, &self.group, self.partition.topic, self.partition.index);
         if let Some(dir) = path.parent() {
             make_dir(dir)?;
         }
@@ -257,10 +234,7 @@ impl Reader {
 }
 
 fn committed_path(dir: &Path, group: &str, topic: Topic, partition: u32) -> PathBuf {
-    dir.join("groups")
-        .join(group)
-        .join(topic.name())
-        .join(partition.to_string())
+    dir.join("groups").join(group).join(topic.name()).join(partition.to_string())
 }
 
 /// The position that `group` committed, if it ever did.

@@ -19,18 +19,11 @@ fn record(n: u64, size: usize) -> Record {
 }
 
 fn config(dir: &Path) -> EmbeddedConfig {
-    EmbeddedConfig {
-        partitions: 2,
-        segment_bytes_max: 2_000,
-        ..EmbeddedConfig::new(dir)
-    }
+    EmbeddedConfig { partitions: 2, segment_bytes_max: 2_000, ..EmbeddedConfig::new(dir) }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 fn append(log: &EmbeddedLog, records: Vec<Record>) -> Result<()> {
@@ -153,10 +146,7 @@ proptest! {
 #[test]
 fn a_damaged_frame_costs_only_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig {
-        partitions: 1,
-        ..EmbeddedConfig::new(dir.path())
-    };
+    let config = EmbeddedConfig { partitions: 1, ..EmbeddedConfig::new(dir.path()) };
     let log = EmbeddedLog::open(config.clone()).unwrap();
     for n in 0..10 {
         append(&log, vec![record(n, 100)]).unwrap();
@@ -166,8 +156,7 @@ fn a_damaged_frame_costs_only_itself() {
     let length = frame::encoded_len(&record(0, 100)) as u64;
     let file = File::options().write(true).open(&segment.path).unwrap();
     // The length of frame 3: the reader must find frame 4 without it.
-    file.write_all_at(&[0xff; 4], partition::SEGMENT_HEAD_BYTES + 3 * length + 4)
-        .unwrap();
+    file.write_all_at(&[0xff; 4], partition::SEGMENT_HEAD_BYTES + 3 * length + 4).unwrap();
     let log = EmbeddedLog::open(config).unwrap();
     assert_eq!(log.damaged_frames(), 1);
     let positions: Vec<u64> = read_all(&log, "g")[&0].iter().map(|read| read.position).collect();
@@ -188,25 +177,15 @@ fn a_second_process_is_told_who_has_it() {
 fn another_number_of_partitions_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(EmbeddedLog::open(config(dir.path())).unwrap());
-    let other = EmbeddedConfig {
-        partitions: 8,
-        ..config(dir.path())
-    };
+    let other = EmbeddedConfig { partitions: 8, ..config(dir.path()) };
     let message = EmbeddedLog::open(other).err().unwrap().to_string();
-    assert!(
-        message.contains("made with 2 partitions") && message.contains("log.partitions"),
-        "{message}"
-    );
+    assert!(message.contains("made with 2 partitions") && message.contains("log.partitions"), "{message}");
 }
 
 #[test]
 fn over_its_limit_it_refuses_and_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
-    let log = EmbeddedLog::open(EmbeddedConfig {
-        bytes_max: 3_000,
-        ..config(dir.path())
-    })
-    .unwrap();
+    let log = EmbeddedLog::open(EmbeddedConfig { bytes_max: 3_000, ..config(dir.path()) }).unwrap();
     append(&log, vec![record(1, 1_000)]).unwrap();
     let refused = append(&log, vec![record(2, 2_500)]).unwrap_err();
     assert!(matches!(refused, LogError::Unavailable(_)), "{refused}");
@@ -216,11 +195,7 @@ fn over_its_limit_it_refuses_and_keeps_what_it_has() {
 #[test]
 fn committed_segments_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let log = EmbeddedLog::open(EmbeddedConfig {
-        partitions: 1,
-        ..config(dir.path())
-    })
-    .unwrap();
+    let log = EmbeddedLog::open(EmbeddedConfig { partitions: 1, ..config(dir.path()) }).unwrap();
     for n in 0..50 {
         append(&log, vec![record(n, 500)]).unwrap();
     }
@@ -228,12 +203,5 @@ fn committed_segments_are_deleted() {
     let mut member = log.subscribe("g", &[Topic::Usage]).unwrap();
     member.gained(Duration::ZERO).unwrap()[0].commit(50).unwrap();
     assert!(log.bytes() < before / 5, "{} of {before}", log.bytes());
-    assert_eq!(
-        log.lag("g", Topic::Usage).unwrap()[0],
-        Lag {
-            partition: 0,
-            committed: 50,
-            end: 50
-        }
-    );
+    assert_eq!(log.lag("g", Topic::Usage).unwrap()[0], Lag { partition: 0, committed: 50, end: 50 });
 }

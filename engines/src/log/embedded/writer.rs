@@ -41,22 +41,13 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || {
-                GroupCommit {
-                    shared: of_thread,
-                    open: BTreeMap::new(),
-                    closed: None,
-                }
-                .run(&appends)
+                GroupCommit { shared: of_thread, open: BTreeMap::new(), closed: None }.run(&appends)
             })
             .map_err(|source| LogError::Io {
                 what: "cannot start the log's writer thread".to_owned(),
                 source,
             })?;
-        Ok(Writer {
-            queue: Some(queue),
-            thread: Some(thread),
-            shared,
-        })
+        Ok(Writer { queue: Some(queue), thread: Some(thread), shared })
     }
 
     pub(super) async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<()> {
@@ -67,17 +58,11 @@ impl Writer {
         for record in &records {
             let length = frame::encoded_len(record);
             if !frame::fits(record) {
-                return Err(LogError::TooLarge {
-                    bytes: length,
-                    limit: frame::BODY_BYTES_MAX,
-                });
+                return Err(LogError::TooLarge { bytes: length, limit: frame::BODY_BYTES_MAX });
             }
             bytes += length;
         }
-        let (held, limit) = (
-            self.shared.bytes.load(Ordering::Relaxed),
-            self.shared.config.bytes_max,
-        );
+        let (held, limit) = (self.shared.bytes.load(Ordering::Relaxed), self.shared.config.bytes_max);
         if held + bytes as u64 > limit {
             return Err(LogError::Unavailable(format!(
                 "it holds {held} bytes of at most {limit} (log.bytes_max)"
@@ -86,12 +71,7 @@ impl Writer {
         let (done, answer) = oneshot::channel();
         let closed = || LogError::Unavailable("it is closed".to_owned());
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        let mut append = Append {
-            topic,
-            records,
-            bytes,
-            done,
-        };
+        let mut append = Append { topic, records, bytes, done };
         // A full queue is a passing thing: wait a little before telling the caller to come again.
         for _ in 0..100 {
             append = match queue.try_send(append) {
@@ -101,9 +81,7 @@ impl Writer {
             };
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        Err(LogError::Unavailable(format!(
-            "{QUEUE_APPENDS_MAX} appends are waiting already"
-        )))
+        Err(LogError::Unavailable(format!("{QUEUE_APPENDS_MAX} appends are waiting already")))
     }
 }
 
@@ -204,9 +182,7 @@ impl GroupCommit {
             };
             shared.bytes.fetch_add(bytes - open.bytes, Ordering::Relaxed);
             (open.bytes, open.end) = (bytes, end);
-            shared
-                .partition(place.0, place.1)
-                .publish(&open.segment, bytes, end);
+            shared.partition(place.0, place.1).publish(&open.segment, bytes, end);
         }
         Ok(())
     }
@@ -243,25 +219,13 @@ impl GroupCommit {
                     .write(true)
                     .open(&segment.path)
                     .map_err(|source| io_error("open", &segment.path, source))?;
-                Open {
-                    bytes: segment.durable_bytes.load(Ordering::Relaxed),
-                    file,
-                    segment,
-                    end,
-                }
+                Open { bytes: segment.durable_bytes.load(Ordering::Relaxed), file, segment, end }
             }
             _ => {
                 let (segment, file) = partition::create_segment(&partition.dir, end)?;
                 partition.add_segment(segment.clone());
-                self.shared
-                    .bytes
-                    .fetch_add(partition::SEGMENT_HEAD_BYTES, Ordering::Relaxed);
-                Open {
-                    bytes: partition::SEGMENT_HEAD_BYTES,
-                    file,
-                    segment,
-                    end,
-                }
+                self.shared.bytes.fetch_add(partition::SEGMENT_HEAD_BYTES, Ordering::Relaxed);
+                Open { bytes: partition::SEGMENT_HEAD_BYTES, file, segment, end }
             }
         };
         Ok(self.open.entry(place).or_insert(open))
@@ -285,10 +249,7 @@ fn same_error(error: &LogError) -> LogError {
                 Some(code) => std::io::Error::from_raw_os_error(code),
                 None => std::io::Error::new(source.kind(), source.to_string()),
             };
-            LogError::Io {
-                what: what.clone(),
-                source: copy,
-            }
+            LogError::Io { what: what.clone(), source: copy }
         }
         other => LogError::Unavailable(other.to_string()),
     }
