@@ -115,9 +115,17 @@ impl Window {
         }
     }
 
-    /// Both ends in full, for the line that says what is included.
+    /// Both ends, for the line that says what is included.
     pub fn sentence(&self) -> String {
-        format!("{} up to, not including, {}", text::minute_utc(self.from), text::minute_utc(self.to))
+        match self.rollup() {
+            Rollup::Day => {
+                let day = |time: DateTime<Utc>| time.format("%Y-%m-%d").to_string();
+                format!("{} up to, not including, {}, UTC", day(self.from), day(self.to))
+            }
+            _ => {
+                format!("{} up to, not including, {}", text::minute_utc(self.from), text::minute_utc(self.to))
+            }
+        }
     }
 
     /// Whether more may still arrive in the ordinary course.
