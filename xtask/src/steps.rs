@@ -37,7 +37,7 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "clients",
-        about: "curl, Python and Node.js query the store's HTTP face",
+        about: "curl, Python, Node.js and Go query the store's HTTP face",
         is_optional: false,
         run: clients,
     },
@@ -143,7 +143,11 @@ fn clients(bench: &mut Bench) -> Result<()> {
     let outcomes = [
         outside(Run::new("sh")).arg("curl.sh").run(),
         outside(pytest(bench)).run(),
-        outside(bench.tools.node.run()).arg("--test").run(),
+        outside(node_test(bench)).run(),
+        outside(go(bench))
+            .args(["test", "-count=1", "./..."])
+            .dir(workspace::root().join("tests/clients/go"))
+            .run(),
     ];
     outcomes.into_iter().collect()
 }
@@ -156,6 +160,22 @@ fn pytest(bench: &Bench) -> Run {
         "-p",
         "no:cacheprovider",
     ])
+}
+
+/// The machine's Go if it is new enough for the module of the tests, else the pinned one.
+fn go(bench: &Bench) -> Run {
+    const MINOR_MIN: u32 = 26;
+    // "go version go1.26.6 linux/amd64"; GOTOOLCHAIN keeps it from fetching another toolchain for itself.
+    let version = Run::new("go").arg("version").env("GOTOOLCHAIN", "local").output().unwrap_or_default();
+    let minor =
+        version.split("go1.").nth(1).and_then(|rest| rest.split(['.', ' ', 'r', 'b']).next()?.parse().ok());
+    let is_new_enough = minor.is_some_and(|minor: u32| minor >= MINOR_MIN);
+    let program = if is_new_enough { "go".into() } else { bench.tools.python.program("go") };
+    Run::new(program).env("GOTOOLCHAIN", "local")
+}
+
+fn node_test(bench: &Bench) -> Run {
+    bench.tools.node.run().args(["--test", "--test-reporter=spec"])
 }
 
 fn prometheus(_: &mut Bench) -> Result<()> {
@@ -181,7 +201,7 @@ fn prometheus(_: &mut Bench) -> Result<()> {
 
 fn grafana(bench: &mut Bench) -> Result<()> {
     let store = bench.chain()?.store.clone();
-    store.add_to(Run::new("npm")).args(["test"]).dir(workspace::root().join("dashboards/grafana/check")).run()
+    store.add_to(node_test(bench)).dir(workspace::root().join("dashboards/grafana/check")).run()
 }
 
 fn page(bench: &mut Bench) -> Result<()> {
