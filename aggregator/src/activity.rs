@@ -47,7 +47,7 @@ pub struct Snapshot {
 
 impl Activity {
     /// Counts events that arrived in `minute` (minutes since the epoch).
-    pub fn add(&self, minute: i64, by_tenant: &HashMap<String, u64>) {
+    pub fn add<'a>(&self, minute: i64, by_tenant: impl Iterator<Item = (&'a str, u64)>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.advance(minute);
         if state.minute - minute >= MINUTES as i64 {
@@ -59,8 +59,8 @@ impl Activity {
                 Some(minutes) => minutes[slot] += count,
                 None => {
                     let mut minutes = [0; MINUTES];
-                    minutes[slot] = *count;
-                    state.tenants.insert(tenant.clone(), minutes);
+                    minutes[slot] = count;
+                    state.tenants.insert(tenant.to_owned(), minutes);
                 }
             }
         }
@@ -108,19 +108,15 @@ impl State {
 mod tests {
     use super::*;
 
-    fn counts(pairs: &[(&str, u64)]) -> HashMap<String, u64> {
-        pairs.iter().map(|(tenant, count)| ((*tenant).to_owned(), *count)).collect()
-    }
-
     #[test]
     fn minutes_pass_out_of_sight() {
         let activity = Activity::default();
-        activity.add(100, &counts(&[("a", 3)]));
-        activity.add(104, &counts(&[("a", 1), ("b", 2)]));
+        activity.add(100, [("a", 3)].into_iter());
+        activity.add(104, [("a", 1), ("b", 2)].into_iter());
         assert_eq!(activity.snapshot(104).total, 6);
         let later = activity.snapshot(105);
         assert_eq!((later.total, later.active), (3, 2));
-        activity.add(99, &counts(&[("late", 9)]));
+        activity.add(99, [("late", 9)].into_iter());
         assert_eq!(activity.snapshot(105).total, 3);
         assert_eq!(activity.snapshot(1_000), Snapshot::default());
     }
@@ -129,7 +125,7 @@ mod tests {
     fn at_most_a_hundred_tenants_and_the_rest_together() {
         let activity = Activity::default();
         let many: HashMap<String, u64> = (0..150_u64).map(|n| (format!("t{n}"), n + 1)).collect();
-        activity.add(1, &many);
+        activity.add(1, many.iter().map(|(tenant, count)| (tenant.as_str(), *count)));
         let snapshot = activity.snapshot(1);
         assert_eq!((snapshot.shares.len(), snapshot.active), (101, 150));
         assert_eq!(snapshot.shares[0], Share { tenant: "t149".into(), events: 150 });

@@ -1,8 +1,9 @@
 //! One batch: from judged records to the bytes of its inserts. Pure but for what it is told of duplicates.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use foldhash::{HashSet, HashSetExt as _};
 use rentroll_engines::log::{Positioned, Record};
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::reject::Reject;
@@ -116,8 +117,6 @@ pub struct Batch {
     pub new: Vec<(Identity, DateTime<Utc>)>,
     /// Stored events that no meter matched.
     pub unmatched: u64,
-    /// Stored events by tenant.
-    pub by_tenant: HashMap<String, u64>,
     /// Rejects by reason.
     pub by_reason: BTreeMap<String, u64>,
 }
@@ -171,10 +170,6 @@ impl Batch {
     fn add_event(&mut self, plan: &Plan, record: &Record, event: &Event<'_>, meters: &Meters) {
         let matched = self.rollup.add(meters, event);
         self.unmatched += u64::from(matched == 0);
-        match self.by_tenant.get_mut(event.tenant.as_ref()) {
-            Some(count) => *count += 1,
-            None => drop(self.by_tenant.insert(event.tenant.clone().into_owned(), 1)),
-        }
         self.new.push((record.key, judge::arrival(record)));
         let rows = &mut self.events;
         rows.text(event.tenant.as_bytes())

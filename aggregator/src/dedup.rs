@@ -7,10 +7,11 @@
 //!
 //! Memory: about 10 bits per event at one false alarm in a hundred, in filters that double as a week fills.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use fastbloom::BloomFilter;
+use foldhash::{HashSet, HashSetExt as _};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::{Identity, window};
 

@@ -1,7 +1,6 @@
 //! Usage per meter, tenant and minute, hour and day, of one batch. Pure.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use rentroll_schemas::meter::{Meters, Reading};
 use rentroll_schemas::{Event, Quantity};
 
@@ -14,20 +13,30 @@ pub const TABLES: [(&str, u32); 3] = [("usage_minute", 60), ("usage_hour", 3_600
 pub const COLUMNS: [&str; 8] =
     ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
 
+/// The key of a meter that groups by nothing: see [`rentroll_schemas::meter::Meter::group_key`].
+const NO_DIMENSIONS: &str = "{}";
+
 /// Usage of one batch, per minute.
+///
+/// Tenants and dimensions are numbered as they come, so that a cell's key is four integers: most events find
+/// their cell without an allocation.
 #[derive(Debug, Default)]
 pub struct Rollup {
+    tenants: Names,
+    dimensions: Names,
     cells: HashMap<Key, Cell>,
+    /// Stored events, by number of the tenant.
+    events_by_tenant: Vec<u64>,
     /// Events of a meter whose value was missing or not a number, by meter.
     pub without_value: HashMap<String, u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    meter: u16,
+    meter: u32,
     bucket: u32,
-    tenant: Box<str>,
-    dimensions: Box<str>,
+    tenant: u32,
+    dimensions: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +57,41 @@ impl Cell {
     }
 }
 
+/// Texts, numbered in the order in which they first came.
+#[derive(Debug, Default)]
+struct Names {
+    numbers: HashMap<Box<str>, u32>,
+    texts: Vec<Box<str>>,
+}
+
+impl Names {
+    fn number(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        // A batch has at most a million records.
+        let number = self.texts.len() as u32;
+        self.numbers.insert(text.into(), number);
+        self.texts.push(text.into());
+        number
+    }
+
+    fn text(&self, number: u32) -> &str {
+        self.texts.get(number as usize).map_or("", |text| text)
+    }
+}
+
 impl Rollup {
     /// Adds an event; returns how many meters it matched.
     pub fn add(&mut self, meters: &Meters, event: &Event<'_>) -> u16 {
         let mut matched = 0;
-        let minute = event.time.timestamp().div_euclid(60) * 60;
+        // The window admits only times that a DateTime holds.
+        let bucket = (event.time.timestamp().div_euclid(60) * 60) as u32;
+        let tenant = self.tenants.number(&event.tenant);
+        match self.events_by_tenant.get_mut(tenant as usize) {
+            Some(events) => *events += 1,
+            None => self.events_by_tenant.push(1),
+        }
         for (index, meter) in meters.meters.iter().enumerate() {
             let value = match meter.read(event) {
                 Reading::NotMine => continue,
@@ -64,35 +103,38 @@ impl Rollup {
                 Reading::Value(value) => value,
             };
             matched += 1;
-            let key = Key {
-                meter: index as u16,
-                // The window admits only times that a DateTime holds.
-                bucket: minute as u32,
-                tenant: event.tenant.as_ref().into(),
-                dimensions: meter.group_key(event).into(),
+            let dimensions = match meter.group_by.is_empty() {
+                true => self.dimensions.number(NO_DIMENSIONS),
+                false => self.dimensions.number(&meter.group_key(event)),
             };
+            let key = Key { meter: index as u32, bucket, tenant, dimensions };
             let cell = Cell { events: 1, total: value, least: value, greatest: value };
             self.cells.entry(key).and_modify(|held| held.add(&cell)).or_insert(cell);
         }
         matched
     }
 
+    /// Stored events by tenant.
+    pub fn by_tenant(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.tenants.texts.iter().map(AsRef::as_ref).zip(self.events_by_tenant.iter().copied())
+    }
+
     /// The rows of the table whose buckets have `seconds`.
     pub fn rows(&self, meters: &Meters, seconds: u32) -> Rows {
         let mut cells: HashMap<Key, Cell> = HashMap::with_capacity(self.cells.len());
         for (key, cell) in &self.cells {
-            let key = Key { bucket: key.bucket - key.bucket % seconds, ..key.clone() };
+            let key = Key { bucket: key.bucket - key.bucket % seconds, ..*key };
             cells.entry(key).and_modify(|held| held.add(cell)).or_insert(*cell);
         }
         let mut rows = Rows::default();
         for (key, cell) in cells {
-            let Some(meter) = meters.meters.get(usize::from(key.meter)) else {
+            let Some(meter) = meters.meters.get(key.meter as usize) else {
                 continue;
             };
             rows.text(meter.name.as_bytes())
-                .text(key.tenant.as_bytes())
+                .text(self.tenants.text(key.tenant).as_bytes())
                 .u32(key.bucket)
-                .text(key.dimensions.as_bytes())
+                .text(self.dimensions.text(key.dimensions).as_bytes())
                 .i64(cell.events)
                 .quantity(cell.total)
                 .quantity(cell.least)
@@ -100,5 +142,50 @@ impl Rollup {
                 .end_row();
         }
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rentroll_schemas::meter::{Aggregation, Meter};
+
+    fn event(tenant: &str, minute: u32, bytes: &str) -> String {
+        format!(
+            r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"{tenant}","time":"2023-11-14T22:{minute:02}:59Z","data":{{"bytes":{bytes},"zone":"z{minute}"}}}}"#
+        )
+    }
+
+    fn meter(group_by: &[&str]) -> Meters {
+        let group_by = group_by.iter().map(|key| (*key).to_owned()).collect();
+        let meter = Meter {
+            name: "bytes".into(),
+            description: String::new(),
+            unit: "byte".into(),
+            event_type: "t".into(),
+            aggregation: Aggregation::Sum,
+            value: Some("bytes".into()),
+            filter: Default::default(),
+            group_by,
+        };
+        Meters { meters: vec![meter] }
+    }
+
+    #[test]
+    fn cells_are_per_tenant_bucket_and_dimensions() {
+        for (group_by, minutes, hours) in [(&[][..], 3, 2), (&["zone"][..], 3, 3)] {
+            let meters = meter(group_by);
+            let mut rollup = Rollup::default();
+            for (tenant, minute, bytes) in
+                [("a", 1, "1"), ("a", 1, "2"), ("a", 2, "4"), ("b", 1, "8"), ("b", 1, "\"?\"")]
+            {
+                let text = event(tenant, minute, bytes);
+                assert_eq!(rollup.add(&meters, &Event::from_json(text.as_bytes()).unwrap()), 1);
+            }
+            assert_eq!(rollup.rows(&meters, 60).count(), minutes);
+            assert_eq!(rollup.rows(&meters, 3_600).count(), hours);
+            assert_eq!(rollup.by_tenant().collect::<Vec<_>>(), [("a", 3), ("b", 2)]);
+            assert_eq!(rollup.without_value["bytes"], 1);
+        }
     }
 }

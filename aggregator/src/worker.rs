@@ -4,13 +4,14 @@
 //! must be judged by the same memory. The main lane goes first; the overflow lane gets a turn when the main one
 //! is empty, and after [`MAIN_TURNS_MAX`] batches in any case.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, Utc};
+use foldhash::{HashSet, HashSetExt as _};
 use rentroll_engines::health::Part;
 use rentroll_engines::log::{LogError, PartitionReader, Positioned};
 use rentroll_engines::store::{Store, StoreError};
@@ -332,7 +333,7 @@ impl Worker {
     }
 
     fn store_batch(&mut self, plan: &Plan, batch: Batch, now: DateTime<Utc>) -> Result<(), WorkerError> {
-        let Batch { events, rejects, rollup, tallies, new, unmatched, by_tenant, by_reason } = batch;
+        let Batch { events, rejects, rollup, tallies, new, unmatched, by_reason } = batch;
         let meters = self.shared.meters.clone();
         let stored = events.count();
         let mut inserts = vec![
@@ -377,7 +378,7 @@ impl Worker {
         for (meter, count) in &rollup.without_value {
             metrics.without_value.with_label_values(&[meter]).inc_by(*count);
         }
-        self.shared.activity.add(now.timestamp().div_euclid(60), &by_tenant);
+        self.shared.activity.add(now.timestamp().div_euclid(60), rollup.by_tenant());
         self.show_memory();
         Ok(())
     }
