@@ -238,7 +238,7 @@ async fn export(
         match format {
             Format::Json => {
                 write!(out, "{}", if count == 0 { "\n" } else { ",\n" })?;
-                serde_json::to_writer(&mut out, &invoice)?;
+                serde_json::to_writer(&mut out, &invoice).map_err(std::io::Error::from)?;
             }
             Format::Csv => write!(out, "{}", csv_lines(&invoice))?,
         }

@@ -1,6 +1,7 @@
 //! Rentroll from outside: the real binary, the real engine, a real Kafka broker, real files.
 
 mod bad_input;
+mod billing;
 mod chain;
 mod crash;
 mod full_disk;
