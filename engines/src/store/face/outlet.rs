@@ -82,6 +82,9 @@ impl Encoder {
 pub(super) enum Part {
     /// Some bytes of the answer.
     Data(Bytes),
+    /// The answer is complete. A channel that closes without it, because its thread gave up or panicked, breaks
+    /// the connection.
+    End,
     /// The answer cannot be completed: the connection is broken, so that no client takes it for whole.
     Break(String),
 }
@@ -116,11 +119,14 @@ impl Stream for Outlet {
                 Poll::Ready(Some(Part::Break(reason))) => {
                     self.breaking = Some((Box::pin(tokio::time::sleep(BREAK_DELAY)), reason));
                 }
-                Poll::Ready(None) => {
+                Poll::Ready(Some(Part::End)) => {
                     if let Some(guard) = self.guard.take() {
                         guard.disarm();
                     }
                     return Poll::Ready(None);
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(Some(Err(io::Error::other("the answer was given up"))));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -210,6 +216,24 @@ mod tests {
         })
         .unwrap();
         assert!(all == pieces.concat());
+    }
+
+    #[tokio::test]
+    async fn only_an_explicit_end_is_one() {
+        use futures_util::StreamExt as _;
+        let (sender, parts) = mpsc::channel(4);
+        let mut outlet = Outlet { parts, breaking: None, guard: None };
+        for part in [Part::Data("a".into()), Part::End] {
+            sender.try_send(part).ok().unwrap();
+        }
+        assert_eq!(outlet.next().await.unwrap().unwrap(), "a");
+        assert!(outlet.next().await.is_none());
+        let (sender, parts) = mpsc::channel(4);
+        let mut outlet = Outlet { parts, breaking: None, guard: None };
+        sender.try_send(Part::Data("a".into())).ok().unwrap();
+        drop(sender);
+        assert_eq!(outlet.next().await.unwrap().unwrap(), "a");
+        assert!(outlet.next().await.unwrap().is_err());
     }
 
     #[test]

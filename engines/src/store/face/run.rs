@@ -1,7 +1,9 @@
 //! One request against the engine, on a blocking thread.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +21,9 @@ use super::statement::{self, Statement};
 
 /// Piece of an answer that was materialised: small enough for the connection's buffer, without a copy.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// A client that takes nothing of its answer for so long has gone, or blocks one of few turns.
+const TAKE_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// What the answer begins with.
 #[derive(Debug)]
@@ -54,6 +59,7 @@ impl Work {
             held: ask.wait_end_of_query.then(|| Held::new(folder)),
             format: String::new(),
             revision: ask.revision,
+            is_stuck: Cell::new(false),
         };
         let result = execute(&engine, &ask, &mut intake, &mark, &progress, &mut reply);
         progress.set_done();
@@ -230,6 +236,8 @@ struct Reply {
     held: Option<Held>,
     format: String,
     revision: u64,
+    /// Nothing more can be sent.
+    is_stuck: Cell<bool>,
 }
 
 impl Reply {
@@ -271,25 +279,22 @@ impl Reply {
             });
         }
         self.send_head(Summary::default());
-        self.send(encoded)
-    }
-
-    fn send(&mut self, bytes: Bytes) -> Result<(), Fault> {
-        self.parts.blocking_send(Part::Data(bytes)).map_err(|_| cancelled())
+        self.send(Part::Data(encoded))
     }
 
     fn finish(mut self, summary: Summary) {
         self.send_head(summary);
         if let Some(held) = self.held.take() {
-            let parts = self.parts.clone();
-            if let Err(error) = held.drain(|piece| parts.blocking_send(Part::Data(piece)).is_ok()) {
-                self.break_off(format!("cannot read back the answer that was held: {error}"));
+            let drained = held.drain(|piece| self.send(Part::Data(piece)).is_ok());
+            if let Err(error) = drained {
+                let _ = self.send(Part::Break(format!("cannot read back the answer that was held: {error}")));
                 return;
             }
         }
         let rest = self.encoder.take().map(Encoder::finish).unwrap_or_default();
-        if !rest.is_empty() {
-            let _ = self.send(rest);
+        // Without the end the connection breaks: a client that missed a piece cannot take the others for whole.
+        if !self.is_stuck.get() && (rest.is_empty() || self.send(Part::Data(rest)).is_ok()) {
+            let _ = self.send(Part::End);
         }
     }
 
@@ -300,15 +305,19 @@ impl Reply {
             return;
         }
         let block = exception_block(tag, &fault);
-        if let Some(mut encoder) = self.encoder.take() {
-            let last = [encoder.push(block), encoder.finish()].concat();
-            let _ = self.send(last.into());
+        let Some(mut encoder) = self.encoder.take() else { return };
+        let last = [encoder.push(block), encoder.finish()].concat();
+        if !self.is_stuck.get() && self.send(Part::Data(last.into())).is_ok() {
+            let _ = self.send(Part::Break(fault.text));
         }
-        self.break_off(fault.text);
     }
 
-    fn break_off(&mut self, reason: String) {
-        // A closed channel means that the client has gone already.
-        let _ = self.parts.blocking_send(Part::Break(reason));
+    /// Waits while the client is slow; an error if it has gone or stands still.
+    fn send(&self, part: Part) -> Result<(), Fault> {
+        let sending = self.parts.send_timeout(part, TAKE_WAIT_MAX);
+        tokio::runtime::Handle::current().block_on(sending).map_err(|_| {
+            self.is_stuck.set(true);
+            cancelled()
+        })
     }
 }
