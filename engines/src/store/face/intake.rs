@@ -23,7 +23,9 @@ const DRAIN_BYTES_MAX: usize = 256 << 20;
 /// What is decoded at a time.
 const DECODED_PIECE_BYTES: usize = 1 << 20;
 
-type Piece = Result<Bytes, String>;
+/// What comes of a body. `None` is its end: a channel that closes without it, because its task was dropped with the
+/// runtime, is a body that broke off. An insert would else store a part under the token of the whole.
+type Piece = Result<Option<Bytes>, String>;
 /// What [`pump`] gives: the body as it came.
 pub(super) type Pieces = mpsc::Receiver<Piece>;
 
@@ -35,13 +37,13 @@ pub(super) fn pump(body: Body) -> Pieces {
         let mut drained = 0;
         loop {
             let piece = match tokio::time::timeout(SILENCE_MAX, pieces.next()).await {
-                Ok(Some(Ok(piece))) => Ok(piece),
+                Ok(Some(Ok(piece))) => Ok(Some(piece)),
                 Ok(Some(Err(error))) => Err(format!("the request's body broke off: {error}")),
-                Ok(None) => return,
+                Ok(None) => Ok(None),
                 Err(_) => Err(format!("the client sent nothing for {} s", SILENCE_MAX.as_secs())),
             };
-            let is_last = piece.is_err();
-            let length = piece.as_ref().map_or(0, Bytes::len);
+            let is_last = !matches!(piece, Ok(Some(_)));
+            let length = piece.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
             if sender.send(piece).await.is_err() {
                 drained += length;
             }
@@ -68,7 +70,7 @@ enum Source {
 impl Intake {
     /// Blocks: some decoders read a header at once.
     pub(super) fn new(pieces: Pieces, encoding: Encoding, decompress: bool) -> Intake {
-        let pieces = Channel { channel: pieces, rest: Bytes::new() };
+        let pieces = Channel { channel: pieces, rest: Bytes::new(), has_ended: false };
         let source = match (encoding, decompress) {
             (Encoding::Plain, false) => Source::Plain(pieces),
             (Encoding::Plain, true) => Source::Decoded(Box::new(FrameReader::new(pieces))),
@@ -123,16 +125,24 @@ fn cut_off(error: io::Error) -> Fault {
 struct Channel {
     channel: Pieces,
     rest: Bytes,
+    has_ended: bool,
 }
 
 impl Channel {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             match self.channel.blocking_recv() {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => return Ok(Some(piece)),
+                Some(Ok(Some(piece))) if piece.is_empty() => {}
+                Some(Ok(Some(piece))) => return Ok(Some(piece)),
+                Some(Ok(None)) => {
+                    self.has_ended = true;
+                    return Ok(None);
+                }
                 Some(Err(error)) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)),
-                None => return Ok(None),
+                None if self.has_ended => return Ok(None),
+                None => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the request was given up"));
+                }
             }
         }
     }
@@ -182,7 +192,7 @@ mod tests {
         let data = vec![7; 3 << 20];
         let halves = |bytes: &[u8]| {
             let (a, b) = bytes.split_at(bytes.len() / 2);
-            vec![Ok(Bytes::copy_from_slice(a)), Ok(Bytes::copy_from_slice(b))]
+            vec![Ok(Some(Bytes::copy_from_slice(a))), Ok(Some(Bytes::copy_from_slice(b))), Ok(None)]
         };
         assert_eq!(decode(halves(&data), Encoding::Plain, false).unwrap(), data);
         assert_eq!(decode(halves(&gzip(&data)), Encoding::Gzip, false).unwrap(), data);
@@ -196,9 +206,14 @@ mod tests {
 
     #[test]
     fn a_body_that_breaks_off_is_an_error() {
-        let broken = || vec![Ok(Bytes::from_static(b"ab")), Err("gone".to_owned())];
-        assert_eq!(decode(broken(), Encoding::Plain, false).unwrap_err().code, code::CANNOT_READ_ALL_DATA);
+        let piece = |bytes: &[u8]| Ok(Some(Bytes::copy_from_slice(bytes)));
+        let code_of = |pieces, encoding| decode(pieces, encoding, false).unwrap_err().code;
+        let told = vec![piece(b"ab"), Err("gone".to_owned())];
+        assert_eq!(code_of(told, Encoding::Plain), code::CANNOT_READ_ALL_DATA);
+        // The pump was dropped before it could tell.
+        assert_eq!(code_of(vec![piece(b"ab")], Encoding::Plain), code::CANNOT_READ_ALL_DATA);
+        assert_eq!(code_of(vec![piece(&gzip(b"some data"))], Encoding::Gzip), code::CANNOT_READ_ALL_DATA);
         let cut = gzip(b"some data");
-        assert!(decode(vec![Ok(cut[..cut.len() - 4].to_vec().into())], Encoding::Gzip, false).is_err());
+        assert!(decode(vec![piece(&cut[..cut.len() - 4]), Ok(None)], Encoding::Gzip, false).is_err());
     }
 }
