@@ -211,6 +211,27 @@ async fn what_was_confirmed_survives_kill_9() {
 }
 
 #[tokio::test]
+async fn closing_in_the_middle_of_an_insert_stores_nothing() {
+    let data_dir = folder("store-closing");
+    let _own = store("closing").await;
+    let process = Process::spawn(&data_dir, &[]);
+    let client = Store::open(&StoreConfig::embedded(&data_dir)).await.unwrap();
+    client.migrate(&[]).await.unwrap();
+    client.client().query("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n").execute().await.unwrap();
+    let mut insert = client.client().insert_formatted_with("INSERT INTO t FORMAT RowBinary");
+    insert.send(vec![0; 80_000].into()).await.unwrap();
+    // Closing waits for requests, but not for ever.
+    let begun = Instant::now();
+    tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(client.error(insert.end().await.unwrap_err()).is_retryable());
+    let process = Process::spawn(&data_dir, &[]);
+    let client = Store::open(&StoreConfig::embedded(&data_dir)).await.unwrap();
+    assert_eq!(number(&client, "SELECT count() FROM t").await, 0);
+    process.stop();
+}
+
+#[tokio::test]
 async fn what_stands_in_the_way_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
