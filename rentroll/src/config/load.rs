@@ -88,11 +88,17 @@ pub fn parse(
             continue;
         };
         let key: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-        set(&mut table, &key, &value);
-        config = Config::deserialize(table.clone()).map_err(|detail| ConfigError::Variable {
-            name: name.clone(),
-            detail: detail.message().to_owned(),
-        })?;
+        set(&mut table, &key, literal(&value));
+        config = Config::deserialize(table.clone())
+            .or_else(|error| {
+                // A password of digits alone is still a text.
+                set(&mut table, &key, toml::Value::String(value.clone()));
+                Config::deserialize(table.clone()).map_err(|_| error)
+            })
+            .map_err(|detail| ConfigError::Variable {
+                name: name.clone(),
+                detail: detail.message().to_owned(),
+            })?;
         overridden.push(key.join("."));
     }
     config.base = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -147,8 +153,18 @@ fn line_of_key(text: &str, key: &str) -> usize {
     header_line
 }
 
-/// Sets a key; the value is read as TOML where it is a number, a boolean or a list, else as text.
-fn set(table: &mut toml::Table, key: &[String], value: &str) {
+/// A variable's value: TOML where it is a number, a boolean or a list, else text.
+fn literal(value: &str) -> toml::Value {
+    let parsed =
+        toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
+    match parsed {
+        Some(parsed @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => parsed,
+        _ => toml::Value::String(value.to_owned()),
+    }
+}
+
+/// Sets a key.
+fn set(table: &mut toml::Table, key: &[String], value: toml::Value) {
     let [section @ .., last] = key else { return };
     let mut table = table;
     for part in section {
@@ -159,12 +175,6 @@ fn set(table: &mut toml::Table, key: &[String], value: &str) {
         let toml::Value::Table(next) = entry else { return };
         table = next;
     }
-    let literal = format!("v = {value}");
-    let parsed = toml::from_str::<toml::Table>(&literal).ok().and_then(|mut parsed| parsed.remove("v"));
-    let value = match parsed {
-        Some(parsed @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => parsed,
-        _ => toml::Value::String(value.to_owned()),
-    };
     table.insert(last.clone(), value);
 }
 
@@ -232,6 +242,8 @@ mod tests {
         );
         let config = config.unwrap();
         assert_eq!((config.log.partitions, config.store.url.as_deref()), (8, Some("http://ch:8123")));
+        let password = read("", &[("RENTROLL_STORE__PASSWORD", "12345678")]).unwrap().store.password;
+        assert_eq!(password.as_deref(), Some("12345678"));
         for (name, value, expected) in [
             (
                 "RENTROLL_LOG__PARTITION",

@@ -13,6 +13,7 @@ use rentroll_dashboards::ConsoleState;
 use rentroll_dashboards::model::{CheckState, HealthCheck};
 use rentroll_engines::health::{Health, PartHealth};
 use rentroll_engines::store::Store;
+use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::meter::Meters;
 use tokio::net::TcpListener;
 
@@ -29,6 +30,17 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (http.listen): {error}"))
 }
 
+/// The catalogue, if there is one: usage is worth looking at before there are prices.
+///
+/// # Errors
+/// One that has a mistake is not passed over.
+pub fn catalogue(config: &Config, meters: &Meters) -> anyhow::Result<Option<Arc<Catalogue>>> {
+    match config.path(&config.files.catalogue).exists() {
+        true => Ok(Some(Arc::new(context::catalogue(config, meters)?))),
+        false => Ok(None),
+    }
+}
+
 /// The console over `store`, with what the parts of this process say of themselves.
 ///
 /// # Errors
@@ -39,11 +51,7 @@ pub fn console(
     meters: &Arc<Meters>,
     health: &Health,
 ) -> anyhow::Result<Router> {
-    // Usage is worth looking at before there are prices; a catalogue with a mistake is not passed over.
-    let catalogue = match config.path(&config.files.catalogue).exists() {
-        true => Some(Arc::new(context::catalogue(config, meters)?)),
-        false => None,
-    };
+    let catalogue = catalogue(config, meters)?;
     let health = health.clone();
     let probe = move || health.report().into_iter().map(show).collect();
     let state = ConsoleState::new(store.client().clone(), meters.clone(), catalogue);

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::context;
 
 pub mod http;
+pub mod limits;
 pub mod progress;
 
 /// Which parts to run.
@@ -61,6 +62,7 @@ pub struct System {
     stop_http: Arc<tokio::sync::Notify>,
     collectors: Vec<JoinHandle<Result<(), CollectError>>>,
     aggregator: Option<JoinHandle<Result<(), rentroll_engines::log::LogError>>>,
+    limits: Option<JoinHandle<()>>,
     http: JoinHandle<std::io::Result<()>>,
 }
 
@@ -87,9 +89,14 @@ impl System {
             (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
 
         let mut aggregator = None;
+        let mut limits = None;
         if let (true, Some(log), Some(store)) = (parts.aggregator, &log, &store) {
             let setup =
                 aggregator_setup(config, log, store, meters.clone(), &registry, &health, &stop_aggregator)?;
+            if let Some(catalogue) = http::catalogue(config, &meters)? {
+                let gauge = limits::Limits::register(&registry)?;
+                limits = Some(tokio::spawn(gauge.keep(store.clone(), catalogue, setup.activity.clone())));
+            }
             let runtime = tokio::runtime::Handle::current();
             aggregator = Some(tokio::task::spawn_blocking(move || aggregator::aggregate(&setup, &runtime)));
         }
@@ -126,6 +133,7 @@ impl System {
             stop_http,
             collectors,
             aggregator,
+            limits,
             http,
         })
     }
@@ -218,6 +226,11 @@ impl System {
         if let Some(aggregator) = self.aggregator.take() {
             let ended = aggregator.await.context("the aggregator broke off").and_then(|ended| Ok(ended?));
             result = result.and(ended);
+        }
+        if let Some(limits) = self.limits.take() {
+            limits.abort();
+            // It holds the store until it is gone.
+            let _ = limits.await;
         }
         self.stop_http.notify_one();
         if tokio::time::timeout(Duration::from_secs(5), &mut self.http).await.is_err() {

@@ -58,6 +58,7 @@ fn a_full_disk_is_said_and_waited_for() {
     assert!(said.contains("No space left on device") || said.contains("disk is full"), "{said}");
     let books: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(field::<bool>(&books, "/balanced"), "{books}");
-    let stored: u64 = books["hours"].as_array().unwrap().iter().map(|hour| hour["stored"].as_u64().unwrap()).sum();
+    let stored: u64 =
+        books["hours"].as_array().unwrap().iter().map(|hour| hour["stored"].as_u64().unwrap()).sum();
     assert_eq!(stored, LINES);
 }

@@ -5,5 +5,6 @@ mod billing;
 mod chain;
 mod crash;
 mod full_disk;
+mod health;
 mod house;
 mod rig;

@@ -1,0 +1,99 @@
+//! Ready means that it makes progress: true of an idle system for as long as it idles, false of one whose store
+//! is gone, true again once it is back.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rentroll_testing::{free_port, wait_until};
+
+use crate::rig::{Rig, field};
+
+const LINE: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"\n";
+
+/// Status and body; `None` while nobody listens.
+fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+fn ready(port: u16) -> Option<bool> {
+    get(port, "/readyz").map(|(status, _)| status == 200)
+}
+
+fn append(rig: &Rig, lines: usize) {
+    let mut file = std::fs::File::options().create(true).append(true).open(rig.path("web.log")).unwrap();
+    file.write_all(LINE.repeat(lines).as_bytes()).unwrap();
+}
+
+#[test]
+fn an_idle_system_stays_ready_and_counts() {
+    let mut rig = Rig::following("web.log");
+    append(&rig, 300);
+    let port = free_port().unwrap();
+    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    let _running = rig.spawn(&["up"]);
+    let stored = wait_until(Duration::from_secs(30), || {
+        let (_, metrics) = get(port, "/metrics")?;
+        metrics.contains("rentroll_aggregator_events_total{verdict=\"stored\"} 300").then_some(metrics)
+    });
+    assert!(stored.is_some(), "300 lines were not counted: {:?}", get(port, "/metrics"));
+    // Longer than a part with work to do may stand still.
+    std::thread::sleep(rentroll_engines::health::STALL + Duration::from_secs(3));
+    let (status, body) = get(port, "/readyz").unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(get(port, "/healthz").unwrap().0, 200);
+    let (_, metrics) = get(port, "/metrics").unwrap();
+    for name in [
+        "rentroll_collector_records_total{source=\"web\",verdict=\"accepted\"} 300",
+        "rentroll_aggregator_lag_events{partition=\"0\",topic=\"usage\"} 0",
+        "rentroll_store_up 1",
+        "rentroll_ready{part=\"aggregator\"} 1",
+        "rentroll_tenant_events_per_minute{tenant=\"10.0.0.1\"} 60",
+        "rentroll_tenant_limit_events_per_minute{tenant=\"10.0.0.1\"} 100",
+        "rentroll_tenant_share_ratio{tenant=\"10.0.0.1\"} 1",
+        "rentroll_build_info",
+    ] {
+        assert!(metrics.contains(name), "no {name} in {metrics}");
+    }
+}
+
+#[test]
+fn without_its_store_it_is_not_ready_and_loses_nothing() {
+    let mut server = Rig::following("none.log");
+    let store_port = free_port().unwrap();
+    server.set("store.listen", &format!("127.0.0.1:{store_port}"));
+    let serving = server.spawn(&["serve"]);
+    let credential = server.path("data/clickhouse/face.json");
+    let face = wait_until(Duration::from_secs(30), || {
+        serde_json::from_slice::<serde_json::Value>(&std::fs::read(&credential).ok()?).ok()
+    });
+    let password: String = field(&face.unwrap(), "/password");
+
+    let mut rig = Rig::following("web.log");
+    let port = free_port().unwrap();
+    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    rig.set("store.url", &format!("http://127.0.0.1:{store_port}"));
+    rig.set("store.password", &password);
+    append(&rig, 10);
+    let running = rig.spawn(&["up"]);
+    assert!(wait_until(Duration::from_secs(30), || ready(port).filter(|ready| *ready)).is_some());
+    serving.kill();
+    append(&rig, 10);
+    let unready = wait_until(Duration::from_secs(30), || ready(port).filter(|ready| !ready));
+    assert!(unready.is_some(), "still ready without a store");
+    let (_, body) = get(port, "/readyz").unwrap();
+    assert!(body.contains(&store_port.to_string()), "does not say what it waits for: {body}");
+    let _serving = server.spawn(&["serve"]);
+    assert!(wait_until(Duration::from_secs(60), || ready(port).filter(|ready| *ready)).is_some());
+    drop(running);
+    rig.ok(&["up", "--once"]);
+    let books = rig.json(&["books", "--json"]);
+    let stored: u64 =
+        books["hours"].as_array().unwrap().iter().map(|hour| hour["stored"].as_u64().unwrap()).sum();
+    assert_eq!((stored, field::<bool>(&books, "/balanced")), (20, true));
+}
