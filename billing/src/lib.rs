@@ -4,6 +4,9 @@
 
 pub mod allocation;
 pub mod assignment;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod digest;
 pub mod draft;
 pub mod error;

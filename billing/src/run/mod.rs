@@ -16,7 +16,8 @@
 //! read with `select_sequential_consistency`.
 //!
 //! *An issued invoice never changes.* A run of a closed month writes nothing: it says that the usage is the
-//! same, or lists what arrived since and what it would come to ([`late`]).
+//! same, or lists what arrived since and what it would come to ([`late`]). This comparison needs the month's raw
+//! events, which the store keeps for 13 months after their arrival.
 
 mod close;
 mod insert;

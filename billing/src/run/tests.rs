@@ -2,15 +2,13 @@
 //! taken up again.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use clickhouse::Row;
 use serde::Deserialize;
 
 use super::*;
+use crate::common;
 
 const EVENTS: &[common::Sent<'_>] = &[
     ("acme", "1", "2015-05-01 00:00:00", Some(1_500_000_000)),

@@ -85,14 +85,14 @@ impl PeriodUsage {
 /// # Errors
 /// [`BillingError::BooksDiffer`] if they disagree; [`BillingError::Store`] if they cannot be read.
 pub async fn read(store: &Store, meters: &Meters, period: &Period) -> Result<PeriodUsage> {
-    let usage = read_raw(store, meters, period).await?;
+    let usage = read_raw(store, meters, period, SLICE_EVENTS).await?;
     let rollups = queries::rollups(store, meters, period).await?;
     compare::compare(&usage, &rollups, meters).map_err(BillingError::BooksDiffer)?;
     Ok(usage)
 }
 
-async fn read_raw(store: &Store, meters: &Meters, period: &Period) -> Result<PeriodUsage> {
-    let slices = queries::count_events(store, period).await?.div_ceil(SLICE_EVENTS).max(1);
+async fn read_raw(store: &Store, meters: &Meters, period: &Period, slice_events: u64) -> Result<PeriodUsage> {
+    let slices = queries::count_events(store, period).await?.div_ceil(slice_events).max(1);
     let mut tenants: BTreeMap<String, TenantUsage> = BTreeMap::new();
     for (index, meter) in meters.meters.iter().enumerate() {
         let index = u16::try_from(index)
@@ -139,6 +139,21 @@ pub(crate) fn combine(meter: &Meter, a: MeterUsage, b: MeterUsage) -> Result<Met
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_month_in_slices_is_the_month() {
+        let store = common::store("slices").await;
+        common::send_many(&store, 40, 5).await;
+        let period = Period::parse("2015-05", chrono_tz::Tz::UTC).unwrap();
+        let whole = read_raw(&store, &common::meters(), &period, 1_000_000).await.unwrap();
+        assert_eq!(whole.tenants.len(), 40);
+        assert!(whole.tenants.values().all(|used| used.totals["requests"].events == 5));
+        for slice_events in [1, 7, 60] {
+            let sliced = read_raw(&store, &common::meters(), &period, slice_events).await.unwrap();
+            assert_eq!(sliced, whole, "{slice_events}");
+        }
+    }
 
     fn meter(aggregation: Aggregation) -> Meter {
         Meter {
