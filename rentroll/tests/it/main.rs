@@ -1,4 +1,5 @@
 //! Rentroll from outside: the real binary, the real engine, a real Kafka broker, real files.
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod bad_input;
 mod billing;
