@@ -62,10 +62,7 @@ pub struct EventError {
 
 impl EventError {
     fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        EventError {
-            field: field.into(),
-            reason: reason.into(),
-        }
+        EventError { field: field.into(), reason: reason.into() }
     }
 }
 
@@ -117,15 +114,8 @@ impl<'a> Event<'a> {
         let time = DateTime::parse_from_rfc3339(&time)
             .map_err(|error| EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}")))?
             .with_timezone(&Utc);
-        let mut event = Event {
-            id,
-            source,
-            kind,
-            tenant,
-            time,
-            measures: Vec::new(),
-            dimensions: Vec::new(),
-        };
+        let mut event =
+            Event { id, source, kind, tenant, time, measures: Vec::new(), dimensions: Vec::new() };
         if let Some(data) = envelope.data {
             event.read_data("", data, 0)?;
         }
@@ -134,11 +124,7 @@ impl<'a> Event<'a> {
 
     fn read_data(&mut self, prefix: &str, raw: &'a RawValue, depth: usize) -> Result<(), EventError> {
         let field = |key: &str| {
-            if key.is_empty() {
-                "data".to_owned()
-            } else {
-                format!("data.{key}")
-            }
+            if key.is_empty() { "data".to_owned() } else { format!("data.{key}") }
         };
         if !raw.get().starts_with('{') {
             return Err(EventError::new(field(prefix), "must be a JSON object"));
@@ -152,11 +138,7 @@ impl<'a> Event<'a> {
         let entries: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get())
             .map_err(|error| EventError::new(field(prefix), format!("not a JSON object: {error}")))?;
         for (key, value) in entries {
-            let key = if prefix.is_empty() {
-                key
-            } else {
-                Cow::Owned(format!("{prefix}.{key}"))
-            };
+            let key = if prefix.is_empty() { key } else { Cow::Owned(format!("{prefix}.{key}")) };
             let text = value.get();
             match text.as_bytes().first() {
                 Some(b'{') => self.read_data(&key, value, depth + 1)?,
@@ -175,9 +157,8 @@ impl<'a> Event<'a> {
                 Some(b'n') => {}
                 Some(b'[') => return Err(EventError::new(field(&key), "arrays are not supported")),
                 _ => {
-                    let quantity = text
-                        .parse()
-                        .map_err(|error| EventError::new(field(&key), format!("{error}")))?;
+                    let quantity =
+                        text.parse().map_err(|error| EventError::new(field(&key), format!("{error}")))?;
                     self.measures.push((key, quantity));
                 }
             }
@@ -192,20 +173,14 @@ impl<'a> Event<'a> {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = String::with_capacity(256);
         out.push_str(r#"{"specversion":"1.0""#);
-        for (name, value) in [
-            ("id", &self.id),
-            ("source", &self.source),
-            ("type", &self.kind),
-            ("subject", &self.tenant),
-        ] {
+        for (name, value) in
+            [("id", &self.id), ("source", &self.source), ("type", &self.kind), ("subject", &self.tenant)]
+        {
             let _ = write!(out, r#","{name}":"#);
             push_string(&mut out, value);
         }
         let time = self.time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        let _ = write!(
-            out,
-            r#","time":"{time}","datacontenttype":"application/json","data":{{"#
-        );
+        let _ = write!(out, r#","time":"{time}","datacontenttype":"application/json","data":{{"#);
         let mut separator = "";
         for (key, quantity) in &self.measures {
             out.push_str(separator);
@@ -231,18 +206,12 @@ impl<'a> Event<'a> {
 
     /// The measure of that name.
     pub fn measure(&self, name: &str) -> Option<Quantity> {
-        self.measures
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, quantity)| *quantity)
+        self.measures.iter().find(|(key, _)| key == name).map(|(_, quantity)| *quantity)
     }
 
     /// The dimension of that name.
     pub fn dimension(&self, name: &str) -> Option<&str> {
-        self.dimensions
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, text)| text.as_ref())
+        self.dimensions.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_ref())
     }
 }
 

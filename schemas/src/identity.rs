@@ -58,10 +58,7 @@ mod tests {
     /// The wire format: changing it would make every event of the last 35 days new again.
     #[test]
     fn is_pinned() {
-        assert_eq!(
-            Identity::of("acme", "api", "1").to_string(),
-            "551c23586efe54beb0211e5c370e27e0"
-        );
+        assert_eq!(Identity::of("acme", "api", "1").to_string(), "551c23586efe54beb0211e5c370e27e0");
     }
 
     #[test]

@@ -93,7 +93,10 @@ impl Meters {
         for (index, meter) in self.meters.iter().enumerate() {
             let fail = |field: &str, reason: String| Err((format!("meters[{index}].{field}"), reason));
             if !is_name(&meter.name) {
-                return fail("name", format!("`{}`: only a-z, 0-9 and _, beginning with a letter, at most 64", meter.name));
+                return fail(
+                    "name",
+                    format!("`{}`: only a-z, 0-9 and _, beginning with a letter, at most 64", meter.name),
+                );
             }
             if !names.insert(&meter.name) {
                 return fail("name", format!("`{}` is defined twice", meter.name));
@@ -212,7 +215,9 @@ mod tests {
         let meters = meter(BYTES).unwrap();
         let meter = meters.get("bytes").unwrap();
         let event = |data: &str| {
-            format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"http.request","subject":"t","time":"2015-05-17T10:05:03Z","data":{data}}}"#)
+            format!(
+                r#"{{"specversion":"1.0","id":"1","source":"s","type":"http.request","subject":"t","time":"2015-05-17T10:05:03Z","data":{data}}}"#
+            )
         };
         let read = |data: &str| meter.read(&Event::from_json(event(data).as_bytes()).unwrap());
         assert_eq!(read(r#"{"method":"GET","bytes":7}"#), Reading::Value(Quantity::from_int(7)));
@@ -227,11 +232,20 @@ mod tests {
         for (yaml, named) in [
             ("meters:\n- {name: Bytes, unit: b, event_type: t, aggregation: count}\n", "meters[0].name"),
             ("meters:\n- {name: a, unit: b, event_type: t, aggregation: sum}\n", "meters[0].value"),
-            ("meters:\n- {name: a, unit: b, event_type: t, aggregation: count, value: v}\n", "meters[0].value"),
-            ("meters:\n- {name: a, unit: b, event_type: t, aggregation: count, filter: {x: []}}\n", "filter.x"),
+            (
+                "meters:\n- {name: a, unit: b, event_type: t, aggregation: count, value: v}\n",
+                "meters[0].value",
+            ),
+            (
+                "meters:\n- {name: a, unit: b, event_type: t, aggregation: count, filter: {x: []}}\n",
+                "filter.x",
+            ),
             ("meters:\n- {name: a, unit: b, event_type: t, aggregation: median}\n", "median"),
             ("meters:\n- {name: a, unit: b, event_typo: t, aggregation: count}\n", "event_typo"),
-            ("meters:\n- {name: a, unit: b, event_type: t, aggregation: count}\n- {name: a, unit: b, event_type: t, aggregation: count}\n", "meters[1].name"),
+            (
+                "meters:\n- {name: a, unit: b, event_type: t, aggregation: count}\n- {name: a, unit: b, event_type: t, aggregation: count}\n",
+                "meters[1].name",
+            ),
         ] {
             let message = meter(yaml).unwrap_err().to_string();
             assert!(message.contains(named), "{message}");

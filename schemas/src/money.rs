@@ -18,7 +18,9 @@ mod tests {
 
     #[test]
     fn halves_go_away_from_zero() {
-        for (exact, rounded) in [("0.005", "0.01"), ("-0.005", "-0.01"), ("0.0049", "0.00"), ("1", "1.00"), ("2.675", "2.68")] {
+        for (exact, rounded) in
+            [("0.005", "0.01"), ("-0.005", "-0.01"), ("0.0049", "0.00"), ("1", "1.00"), ("2.675", "2.68")]
+        {
             let exact: Decimal = exact.parse().unwrap();
             assert_eq!(round_money(exact, 2).to_string(), rounded);
         }

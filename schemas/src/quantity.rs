@@ -103,7 +103,10 @@ impl FromStr for Quantity {
             if !byte.is_ascii_digit() {
                 return Err(not_a_number());
             }
-            nanos = nanos.checked_mul(10).and_then(|n| n.checked_add(i128::from(byte - b'0'))).ok_or_else(too_large)?;
+            nanos = nanos
+                .checked_mul(10)
+                .and_then(|n| n.checked_add(i128::from(byte - b'0')))
+                .ok_or_else(too_large)?;
         }
         let fraction_digits = i32::try_from(fraction.len()).map_err(|_| too_large())?;
         let shift = (SCALE as i32).saturating_add(exponent).saturating_sub(fraction_digits);
@@ -187,7 +190,9 @@ mod tests {
 
     #[test]
     fn refuses_what_it_would_have_to_round_or_guess() {
-        for text in ["", "-", "abc", "1.", ".5", "1e", "0x10", "NaN", "Infinity", "1,000", "1_000", "+1", " 1"] {
+        for text in
+            ["", "-", "abc", "1.", ".5", "1e", "0x10", "NaN", "Infinity", "1,000", "1_000", "+1", " 1"]
+        {
             assert!(matches!(text.parse::<Quantity>(), Err(QuantityError::NotANumber(_))), "{text}");
         }
         assert!(matches!("0.0000000001".parse::<Quantity>(), Err(QuantityError::TooPrecise(_))));

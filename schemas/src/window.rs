@@ -14,10 +14,17 @@ pub const FUTURE: Duration = Duration::minutes(5);
 ///
 /// # Errors
 /// (reason word, sentence).
-pub fn check(time: DateTime<Utc>, arrived_at: DateTime<Utc>, backfill: bool) -> Result<(), (&'static str, String)> {
+pub fn check(
+    time: DateTime<Utc>,
+    arrived_at: DateTime<Utc>,
+    backfill: bool,
+) -> Result<(), (&'static str, String)> {
     if time > arrived_at + FUTURE {
         let ahead = (time - arrived_at).num_seconds();
-        return Err((reason::IN_FUTURE, format!("{ahead} s after its arrival at {arrived_at}; at most 300 s are accepted")));
+        return Err((
+            reason::IN_FUTURE,
+            format!("{ahead} s after its arrival at {arrived_at}; at most 300 s are accepted"),
+        ));
     }
     if time.timestamp() < 0 || time.timestamp() > i64::from(u32::MAX) {
         return Err((reason::INVALID, format!("{time} is outside 1970 to 2106")));
@@ -26,7 +33,9 @@ pub fn check(time: DateTime<Utc>, arrived_at: DateTime<Utc>, backfill: bool) -> 
         let days = (arrived_at - time).num_days();
         return Err((
             reason::TOO_OLD,
-            format!("{days} days before its arrival; at most 35 are accepted, unless the source is declared a backfill"),
+            format!(
+                "{days} days before its arrival; at most 35 are accepted, unless the source is declared a backfill"
+            ),
         ));
     }
     Ok(())
