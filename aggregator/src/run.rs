@@ -56,7 +56,7 @@ struct Running {
 /// Aggregates until it is stopped. Blocking; call it from a thread that may wait.
 ///
 /// # Errors
-/// If the log cannot be joined. A worker's failure ends its membership: the partition is taken up again from
+/// If the log cannot be joined until something is mended. A log that is away is waited for; a worker's failure ends its membership: the partition is taken up again from
 /// the committed position, and is reported as not ready meanwhile.
 pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
     let part = setup.health.part("aggregator");
@@ -65,7 +65,11 @@ pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), 
         part.idle();
         match member(setup, runtime) {
             Ok(()) => return Ok(()),
-            Err(MemberError::Log(error)) => return Err(error),
+            Err(MemberError::Log(error)) if needs_mending(&error) => return Err(error),
+            Err(MemberError::Log(error)) => {
+                tracing::error!(%error, "the event log is away; joining again in {} s", RESTART_AFTER.as_secs());
+                part.failing(error.to_string());
+            }
             Err(MemberError::Worker(error)) => {
                 tracing::error!(%error, "a partition cannot go on; taking all up again in {} s", RESTART_AFTER.as_secs());
                 part.failing(error.to_string());
@@ -77,6 +81,11 @@ pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Whether somebody has to change something before the log can be joined.
+fn needs_mending(error: &LogError) -> bool {
+    matches!(error, LogError::Topics(_) | LogError::Setting { .. } | LogError::InUse { .. })
 }
 
 enum MemberError {
