@@ -119,9 +119,9 @@ fn configure(context: &Context, args: &Args) -> anyhow::Result<Config> {
         config.collector.sources.truncate(1);
         // Another log must not be mixed into the example's month.
         let stem = log.file_stem().map_or_else(String::new, |stem| format!("-{}", stem.to_string_lossy()));
-        config.data.dir = config.data_dir().join(format!("demo{stem}"));
+        config.data.dir = base.join(config.data_dir()).join(format!("demo{stem}"));
     } else {
-        config.data.dir = config.data_dir().join("demo");
+        config.data.dir = base.join(config.data_dir()).join("demo");
     }
     if let Some(data) = &args.data {
         config.data.dir = base.join(data);
