@@ -85,6 +85,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     if !args.exit {
         eprintln!("\nlook at     http://{}/ (until Ctrl-C)", system.address);
+        eprintln!(
+            "or ask      RENTROLL_DATA__DIR={} {} books     (or: rejects list, tenants, bill explain …)",
+            config.data_dir().display(),
+            ask_command(context)
+        );
         let failed = tokio::select! {
             failure = system.until_failure() => failure.map(|never| match never {}),
             asked = services::asked_to_stop() => asked,
@@ -94,6 +99,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     system.stop().await?;
     Ok(Exit::Done)
+}
+
+/// How to run another verb on the demo's data.
+fn ask_command(context: &Context) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "rentroll".to_owned());
+    let config = context.config_path().map_or_else(|| EXAMPLE.to_owned(), |path| path.display().to_string());
+    format!("{program} -c {config}")
 }
 
 fn configure(context: &Context, args: &Args) -> anyhow::Result<Config> {
@@ -126,6 +138,10 @@ fn configure(context: &Context, args: &Args) -> anyhow::Result<Config> {
     if let Some(data) = &args.data {
         config.data.dir = base.join(data);
     }
+    // The shortest way to write it, since people are told to type it.
+    let dir = &config.data.dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the data folder {}", dir.display()))?;
+    config.data.dir = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
     Ok(config)
 }
 
@@ -141,6 +157,7 @@ async fn chain(
     system.drain().await?;
     eprintln!("collected   {}", shown.finish());
     let store = system.store.clone().context("no store")?;
+    say_totals(&store, meters).await?;
     let periods = periods(&store, catalogue).await?;
     for period in &periods {
         let now = Utc::now();
@@ -173,6 +190,40 @@ async fn chain(
         Some(newest) => Ok(Some(rentroll_billing::overview(&store, meters, newest, top).await?)),
         None => Ok(None),
     }
+}
+
+/// Everything that is stored, over all months: what a line count of the log can be held against.
+async fn say_totals(store: &Store, meters: &Meters) -> anyhow::Result<()> {
+    let (events, tenants, rejects): (u64, u64, u64) = store
+        .client()
+        .query("SELECT count(), uniqExact(tenant), assumeNotNull((SELECT count() FROM rejects FINAL)) FROM events")
+        .fetch_one()
+        .await
+        .map_err(|error| store.error(error))?;
+    let mut said =
+        format!("{} events of {} tenants", grouped(&events.to_string()), grouped(&tenants.to_string()));
+    for meter in &meters.meters {
+        let sql = format!(
+            "SELECT toString({}) FROM usage_day WHERE meter = {{meter:String}}",
+            meter.rollup_aggregate_sql()
+        );
+        let total: String = store
+            .client()
+            .query(&sql)
+            .param("meter", &meter.name)
+            .fetch_one()
+            .await
+            .map_err(|error| store.error(error))?;
+        said.push_str(&format!(", {} {}", meter.name, grouped(&total)));
+    }
+    if rejects > 0 {
+        said.push_str(&format!(
+            "; {} rejected lines are kept (`rejects list`)",
+            grouped(&rejects.to_string())
+        ));
+    }
+    eprintln!("stored      {said}");
+    Ok(())
 }
 
 /// The months that have usage, oldest first.
