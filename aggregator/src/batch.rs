@@ -86,7 +86,7 @@ pub fn judge_events<'a>(plan: &Plan, records: &'a [Positioned]) -> Vec<Judged<'a
         .iter()
         .map(|Positioned { position, record }| match judge::event(place(*position), record) {
             Ok(event) => Judged::Event(event),
-            Err(reject) => Judged::Reject(Box::new(reject)),
+            Err(reject) => Judged::Reject(reject),
         })
         .collect()
 }

@@ -27,16 +27,18 @@ impl std::fmt::Display for LogPlace {
 ///
 /// # Errors
 /// The reject that it becomes: unreadable, outside the window, or under a key that is not its own.
-pub fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Reject> {
-    let refuse = |source: &str, reason: &str, field: &str, detail: String| Reject {
-        source: source.to_owned(),
-        place: place.to_string(),
-        tenant: record.header(headers::TENANT).unwrap_or_default().to_owned(),
-        reason: reason.to_owned(),
-        field: field.to_owned(),
-        detail,
-        rejected_at: arrival(record),
-        bytes: record.value.to_vec(),
+pub fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Reject>> {
+    let refuse = |source: &str, reason: &str, field: &str, detail: String| {
+        Box::new(Reject {
+            source: source.to_owned(),
+            place: place.to_string(),
+            tenant: record.header(headers::TENANT).unwrap_or_default().to_owned(),
+            reason: reason.to_owned(),
+            field: field.to_owned(),
+            detail,
+            rejected_at: arrival(record),
+            bytes: record.value.to_vec(),
+        })
     };
     let event = Event::from_json(&record.value).map_err(|error| {
         let word = if error.field == "body" { reason::UNREADABLE } else { reason::INVALID };

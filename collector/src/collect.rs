@@ -95,7 +95,7 @@ pub enum CollectError {
         /// The source.
         name: String,
         /// What the log said.
-        error: LogError,
+        error: Box<LogError>,
     },
 }
 
@@ -135,10 +135,10 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         let counts = [(batch.events.len(), "accepted"), (batch.rejects.len(), "rejected")];
         append(&setup, &part, Topic::Usage, batch.events)
             .await
-            .map_err(|error| CollectError::Log { name: source.name.clone(), error })?;
+            .map_err(|error| CollectError::Log { name: source.name.clone(), error: Box::new(error) })?;
         append(&setup, &part, Topic::Rejects, batch.rejects)
             .await
-            .map_err(|error| CollectError::Log { name: source.name.clone(), error })?;
+            .map_err(|error| CollectError::Log { name: source.name.clone(), error: Box::new(error) })?;
         places.set(&batch.path, batch.place).map_err(places_error)?;
         for (count, verdict) in counts {
             setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count as u64);
