@@ -63,12 +63,13 @@ impl Run {
         self.run()
     }
 
-    /// Runs it and returns what it wrote to stdout; an error with its stderr unless it succeeds.
+    /// Runs it and returns what it wrote to stdout; an error with all that it wrote unless it succeeds.
     pub(crate) fn output(mut self) -> Result<String> {
         let output = self.0.output().with_context(|| format!("cannot run `{}`", self.line()))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`{}` failed: {}\n{}", self.line(), output.status, said.trim_end());
+            let [stdout, stderr] = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+            let said = format!("{}\n{}", stdout.trim(), stderr.trim());
+            bail!("`{}` failed: {}\n{}", self.line(), output.status, said.trim());
         }
         String::from_utf8(output.stdout).with_context(|| format!("`{}` did not print UTF-8", self.line()))
     }
