@@ -1,9 +1,8 @@
 //! `rentroll config`: write, check and show the configuration.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::cli::{Exit, WrongUse};
@@ -20,7 +19,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Write a commented rentroll.toml; never over an existing file.
+    /// Write a commented rentroll.toml, and beside it meters, a catalogue and cost pools to begin with; never
+    /// over an existing file.
     Init {
         /// Where.
         #[arg(default_value = "rentroll.toml")]
@@ -42,18 +42,7 @@ enum Action {
 /// Names file, key and line.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.action {
-        Action::Init { path } => {
-            let mut file = std::fs::File::create_new(&path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => anyhow::Error::new(WrongUse(format!(
-                    "{} is there already; it was left as it is",
-                    path.display()
-                ))),
-                _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
-            })?;
-            file.write_all(TEMPLATE.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            eprintln!("wrote {}", path.display());
-        }
+        Action::Init { path } => init(&path)?,
         Action::Check => {
             let config = context.config()?;
             let meters = context::meters(&config)?;
@@ -91,4 +80,35 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a set-up begins with beside its configuration: the example's files, each of which is commented.
+const BESIDE: [(&str, &str); 3] = [
+    ("meters.yaml", include_str!("../../../examples/access-log/meters.yaml")),
+    ("catalogue.yaml", include_str!("../../../examples/access-log/catalogue.yaml")),
+    ("costs.yaml", include_str!("../../../examples/access-log/costs.yaml")),
+];
+
+fn init(path: &Path) -> anyhow::Result<()> {
+    if !write_new(path, TEMPLATE)? {
+        return Err(WrongUse(format!("{} is there already; it was left as it is", path.display())).into());
+    }
+    eprintln!("wrote {}", path.display());
+    for (name, text) in BESIDE {
+        let path = path.with_file_name(name);
+        match write_new(&path, text)? {
+            true => eprintln!("wrote {}, the example's: make it yours", path.display()),
+            false => eprintln!("{} is there already; it was left as it is", path.display()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that is not there yet; false if it is.
+fn write_new(path: &Path, text: &str) -> anyhow::Result<bool> {
+    match std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes())) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot write {}", path.display()))),
+    }
 }

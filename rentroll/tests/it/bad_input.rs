@@ -150,3 +150,18 @@ fn a_missing_file_a_taken_port_and_absent_servers_are_named() {
     let said = rig.fails(1, &["up", "--once"]);
     assert!(said.to_lowercase().contains("kafka") && said.contains(&nobody), "{said}");
 }
+
+#[test]
+fn what_config_init_writes_passes_its_check_and_is_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rentroll"));
+        command.current_dir(dir.path()).args(arguments).output().unwrap()
+    };
+    assert!(run(&["config", "init"]).status.success());
+    let checked = run(&["config", "check"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    std::fs::write(dir.path().join("meters.yaml"), "mine").unwrap();
+    assert_eq!(run(&["config", "init"]).status.code(), Some(2));
+    assert_eq!(std::fs::read(dir.path().join("meters.yaml")).unwrap(), b"mine");
+}
