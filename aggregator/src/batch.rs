@@ -131,7 +131,8 @@ impl Batch {
         known_events: &HashSet<Identity>,
         known_rejects: &HashSet<Identity>,
     ) -> Self {
-        let mut batch = Batch::default();
+        let value_bytes: usize = records.iter().map(|record| record.record.value.len()).sum();
+        let mut batch = Batch { events: Rows::with_capacity(value_bytes), ..Batch::default() };
         let (mut events_here, mut rejects_here) = (HashSet::new(), HashSet::new());
         for (Positioned { record, .. }, judged) in records.iter().zip(judged) {
             let hour = record.arrived_at_ms.div_euclid(3_600_000).clamp(0, i64::from(u32::MAX / 3_600))

@@ -6,12 +6,12 @@ use rentroll_schemas::{Event, Quantity};
 
 use crate::rows::Rows;
 
-/// The rollup tables and the seconds of their buckets.
-pub const TABLES: [(&str, u32); 3] = [("usage_minute", 60), ("usage_hour", 3_600), ("usage_day", 86_400)];
-
-/// Columns of a rollup table, in the order of [`Rollup::rows`].
+/// Columns of a rollup table, in the order of [`Rollup::tables`].
 pub const COLUMNS: [&str; 8] =
     ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
+
+/// Bytes of a row, with names of common length; only to reserve room.
+const ROW_BYTES: usize = 112;
 
 /// The key of a meter that groups by nothing: see [`rentroll_schemas::meter::Meter::group_key`].
 const NO_DIMENSIONS: &str = "{}";
@@ -119,18 +119,21 @@ impl Rollup {
         self.tenants.texts.iter().map(AsRef::as_ref).zip(self.events_by_tenant.iter().copied())
     }
 
-    /// The rows of the table whose buckets have `seconds`.
-    pub fn rows(&self, meters: &Meters, seconds: u32) -> Rows {
-        let mut cells: HashMap<Key, Cell> = HashMap::with_capacity(self.cells.len());
-        for (key, cell) in &self.cells {
-            let key = Key { bucket: key.bucket - key.bucket % seconds, ..*key };
-            cells.entry(key).and_modify(|held| held.add(cell)).or_insert(*cell);
-        }
-        let mut rows = Rows::default();
+    /// The rows of each rollup table: minutes as they are, hours made of minutes, days made of hours.
+    pub fn tables(&self, meters: &Meters) -> [(&'static str, Rows); 3] {
+        let hours = coarser(&self.cells, 3_600);
+        let days = coarser(&hours, 86_400);
+        [
+            ("usage_minute", self.rows(meters, &self.cells)),
+            ("usage_hour", self.rows(meters, &hours)),
+            ("usage_day", self.rows(meters, &days)),
+        ]
+    }
+
+    fn rows(&self, meters: &Meters, cells: &HashMap<Key, Cell>) -> Rows {
+        let mut rows = Rows::with_capacity(cells.len() * ROW_BYTES);
         for (key, cell) in cells {
-            let Some(meter) = meters.meters.get(key.meter as usize) else {
-                continue;
-            };
+            let Some(meter) = meters.meters.get(key.meter as usize) else { continue };
             rows.text(meter.name.as_bytes())
                 .text(self.tenants.text(key.tenant).as_bytes())
                 .u32(key.bucket)
@@ -143,6 +146,16 @@ impl Rollup {
         }
         rows
     }
+}
+
+/// The same usage in buckets of `seconds`, a multiple of the buckets that it is in.
+fn coarser(cells: &HashMap<Key, Cell>, seconds: u32) -> HashMap<Key, Cell> {
+    let mut coarse: HashMap<Key, Cell> = HashMap::with_capacity(cells.len() / 4);
+    for (key, cell) in cells {
+        let key = Key { bucket: key.bucket - key.bucket % seconds, ..*key };
+        coarse.entry(key).and_modify(|held| held.add(cell)).or_insert(*cell);
+    }
+    coarse
 }
 
 #[cfg(test)]
@@ -182,8 +195,8 @@ mod tests {
                 let text = event(tenant, minute, bytes);
                 assert_eq!(rollup.add(&meters, &Event::from_json(text.as_bytes()).unwrap()), 1);
             }
-            assert_eq!(rollup.rows(&meters, 60).count(), minutes);
-            assert_eq!(rollup.rows(&meters, 3_600).count(), hours);
+            let counts = rollup.tables(&meters).map(|(_, rows)| rows.count());
+            assert_eq!(counts, [minutes, hours, hours]);
             assert_eq!(rollup.by_tenant().collect::<Vec<_>>(), [("a", 3), ("b", 2)]);
             assert_eq!(rollup.without_value["bytes"], 1);
         }

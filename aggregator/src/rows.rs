@@ -16,6 +16,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// With room for so many bytes: a batch's buffer that grows by doubling is copied over and over.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Rows { bytes: BytesMut::with_capacity(bytes), count: 0 }
+    }
+
     /// Ends a row.
     pub fn end_row(&mut self) {
         self.count += 1;

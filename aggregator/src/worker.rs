@@ -340,8 +340,8 @@ impl Worker {
             ("events", &batch::EVENT_COLUMNS[..], events),
             ("rejects", &batch::REJECT_COLUMNS[..], rejects),
         ];
-        for (table, seconds) in rollup::TABLES {
-            inserts.push((table, &rollup::COLUMNS[..], rollup.rows(&meters, seconds)));
+        for (table, rows) in rollup.tables(&meters) {
+            inserts.push((table, &rollup::COLUMNS[..], rows));
         }
         for (table, columns, rows) in inserts {
             if rows.count() == 0 {
