@@ -217,6 +217,7 @@ impl Batch {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rentroll_engines::log::Headers;
     use rentroll_schemas::topics::Topic;
 
     fn event(id: u8) -> Positioned {
@@ -226,7 +227,7 @@ mod tests {
         );
         let key = Identity::of("acme", &format!("s{}", id % 3), &id.to_string());
         let record =
-            Record { key, headers: Vec::new(), value: json.into(), arrived_at_ms: 1_700_000_000_000 };
+            Record { key, headers: Headers::default(), value: json.into(), arrived_at_ms: 1_700_000_000_000 };
         Positioned { position: 0, record }
     }
 

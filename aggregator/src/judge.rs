@@ -93,7 +93,7 @@ mod tests {
         );
         Record {
             key: Identity::of("acme", "s", "1"),
-            headers: vec![(headers::TENANT.to_owned(), tenant.to_owned())],
+            headers: [(headers::TENANT, tenant)].into_iter().collect(),
             value: json.into(),
             arrived_at_ms: 1_700_000_000_000,
         }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_declared_backfill_may_be_old() {
         let mut old = record("acme", "2015-05-17T10:05:03Z");
-        old.headers.push((headers::BACKFILL.to_owned(), "1".to_owned()));
+        old.headers = [(headers::BACKFILL, "1")].into_iter().collect();
         assert!(event(PLACE, &old).is_ok());
     }
 }

@@ -276,16 +276,14 @@ fn judge(source: &SourceConfig, line: &Line<'_>) -> Result<Record, Refusal> {
 
 /// The record that carries `event`.
 pub fn event_record(event: &Event<'_>, arrived_at_ms: i64, backfill: bool) -> Record {
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let mut headers = vec![
-        header(headers::TENANT, &event.tenant),
-        header(headers::TYPE, &event.kind),
-        header(headers::SCHEMA, SCHEMA_VERSION),
-        header(headers::CONTENT_TYPE, CLOUDEVENTS_JSON),
+    let headers = [
+        (headers::TENANT, event.tenant.as_ref()),
+        (headers::TYPE, &event.kind),
+        (headers::SCHEMA, SCHEMA_VERSION),
+        (headers::CONTENT_TYPE, CLOUDEVENTS_JSON),
     ];
-    if backfill {
-        headers.push(header(headers::BACKFILL, "1"));
-    }
+    let backfill = backfill.then_some((headers::BACKFILL, "1"));
+    let headers = headers.into_iter().chain(backfill).collect();
     Record { key: event.identity(), headers, value: event.to_json().into(), arrived_at_ms }
 }
 
@@ -303,7 +301,7 @@ fn reject_record(source: &SourceConfig, path: &Path, line: &Line<'_>, refusal: R
         bytes: line.bytes.to_vec(),
     };
     let arrived_at_ms = reject.rejected_at.timestamp_millis();
-    let headers = vec![(headers::SCHEMA.to_owned(), SCHEMA_VERSION.to_owned())];
+    let headers = [(headers::SCHEMA, SCHEMA_VERSION)].into_iter().collect();
     // Serialising strings and times cannot fail.
     let value = serde_json::to_vec(&reject).unwrap_or_default();
     Record { key: reject.identity(), headers, value: value.into(), arrived_at_ms }

@@ -111,12 +111,14 @@ fn record(number: u64) -> Record {
     value.resize(VALUE_BYTES, b'x');
     Record {
         key: Identity::of("acme", "rate", &number.to_string()),
-        headers: vec![
-            (headers::TENANT.into(), "acme".into()),
-            (headers::TYPE.into(), "http.request".into()),
-            (headers::SCHEMA.into(), SCHEMA_VERSION.into()),
-            (headers::CONTENT_TYPE.into(), CLOUDEVENTS_JSON.into()),
-        ],
+        headers: [
+            (headers::TENANT, "acme"),
+            (headers::TYPE, "http.request"),
+            (headers::SCHEMA, SCHEMA_VERSION),
+            (headers::CONTENT_TYPE, CLOUDEVENTS_JSON),
+        ]
+        .into_iter()
+        .collect(),
         value: Bytes::from(value),
         arrived_at_ms: chrono::Utc::now().timestamp_millis(),
     }

@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use headers::Headers;
 use rentroll_schemas::Identity;
 use rentroll_schemas::topics::Topic;
 
 pub mod embedded;
+mod headers;
 pub mod kafka;
 
 /// One record, as appended and as read.
@@ -25,8 +27,8 @@ pub mod kafka;
 pub struct Record {
     /// The identity of what it carries: the Kafka key, and what the partition follows.
     pub key: Identity,
-    /// Name and value, in the order written; names are in [`rentroll_schemas::topics::headers`].
-    pub headers: Vec<(String, String)>,
+    /// Their names are in [`rentroll_schemas::topics::headers`].
+    pub headers: Headers,
     /// The event or reject.
     pub value: Bytes,
     /// Arrival, milliseconds since the epoch. Never the event's own time: retention looks at this one.
@@ -36,7 +38,7 @@ pub struct Record {
 impl Record {
     /// The value of that header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers.get(name)
     }
 }
 

@@ -231,7 +231,7 @@ pub(crate) fn gain(
 pub(crate) fn record(number: u64) -> Record {
     Record {
         key: Identity::of("acme", "test", &number.to_string()),
-        headers: vec![(headers::TENANT.into(), "acme".into()), (headers::TYPE.into(), "http.request".into())],
+        headers: [(headers::TENANT, "acme"), (headers::TYPE, "http.request")].into_iter().collect(),
         value: Bytes::from(format!(r#"{{"number":{number}}}"#)),
         arrived_at_ms: *START_MS + number as i64,
     }

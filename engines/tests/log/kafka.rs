@@ -319,10 +319,7 @@ fn what_others_wrote_into_a_topic_is_read_and_holds_up_nothing() {
     producer.flush(PATIENCE).unwrap();
     world.try_append(Topic::Usage, vec![record_in(0, 1)]).unwrap();
     let read = world.all(Topic::Usage, 3)[&0].clone();
-    assert_eq!(
-        read[0].record.headers,
-        [("tenant".into(), "\u{fffd}a".into()), ("empty".into(), String::new())]
-    );
+    assert_eq!(read[0].record.headers, [("tenant", "\u{fffd}a"), ("empty", "")].into_iter().collect());
     assert_eq!((&read[0].record.value[..], &read[1].record.value[..]), (&b""[..], &b"text"[..]));
     assert_ne!(read[0].record.key, read[1].record.key);
     assert_eq!(read[2].record, record_in(0, 1));

@@ -120,7 +120,7 @@ fn groups_do_not_see_each_other(side: Side) {
 fn odd_records_come_back_as_they_were(side: Side) {
     let world = World::new(side);
     let odd = |number: u64, headers: &[(&str, &str)], value: Vec<u8>| Record {
-        headers: headers.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        headers: headers.iter().copied().collect(),
         value: Bytes::from(value),
         ..record(number)
     };

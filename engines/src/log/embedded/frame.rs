@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! u32 magic  u32 length  u32 crc32c(position, body)  u64 position  body
-//! body: 16 bytes key, i64 arrived_at_ms, u16 headers, (u16 length, name, u32 length, value)…, value to the end
+//! body: 16 bytes key, i64 arrived_at_ms, u32 length of the headers, headers, value to the end
 //! ```
 //! All little-endian; `length` is that of the body. The magic lets recovery find the next frame behind a
 //! damaged length.
@@ -10,12 +10,14 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rentroll_schemas::Identity;
 
-use crate::log::{Positioned, Record};
+use crate::log::{Headers, Positioned, Record};
 
 /// First bytes of a frame.
 pub const MAGIC: u32 = 0x3152_4652; // "RFR1"
 /// Bytes before the body.
 pub const HEAD_BYTES: usize = 20;
+/// Bytes of a body beside headers and value.
+const FIXED_BYTES: usize = 28;
 /// Largest body. Bounds what a damaged length can make a reader allocate.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 
@@ -32,8 +34,7 @@ pub enum Decoded {
 
 /// Bytes that [`encode`] will write for `record`.
 pub fn encoded_len(record: &Record) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum();
-    HEAD_BYTES + 26 + headers + record.value.len()
+    HEAD_BYTES + FIXED_BYTES + record.headers.as_bytes().len() + record.value.len()
 }
 
 /// Appends the frame of `record` at `position`.
@@ -46,13 +47,9 @@ pub fn encode(out: &mut BytesMut, position: u64, record: &Record) {
     out.put_u64_le(position);
     out.put_slice(&record.key.0);
     out.put_i64_le(record.arrived_at_ms);
-    out.put_u16_le(record.headers.len() as u16);
-    for (name, value) in &record.headers {
-        out.put_u16_le(name.len() as u16);
-        out.put_slice(name.as_bytes());
-        out.put_u32_le(value.len() as u32);
-        out.put_slice(value.as_bytes());
-    }
+    let headers = record.headers.as_bytes();
+    out.put_u32_le(headers.len() as u32);
+    out.put_slice(headers);
     out.put_slice(&record.value);
     let checksum = crc32c::crc32c(&out[start + 12..]);
     out[start + 8..start + 12].copy_from_slice(&checksum.to_le_bytes());
@@ -61,8 +58,6 @@ pub fn encode(out: &mut BytesMut, position: u64, record: &Record) {
 /// Whether `record` fits a frame's length fields.
 pub fn fits(record: &Record) -> bool {
     encoded_len(record) - HEAD_BYTES <= BODY_BYTES_MAX
-        && record.headers.len() <= usize::from(u16::MAX)
-        && record.headers.iter().all(|(name, _)| name.len() <= usize::from(u16::MAX))
 }
 
 /// Reads the frame at the start of `bytes`; the record's value shares their memory.
@@ -90,26 +85,16 @@ pub fn decode(bytes: &Bytes) -> Decoded {
 }
 
 fn read_body(mut body: Bytes) -> Option<Record> {
-    if body.len() < 26 {
+    if body.len() < FIXED_BYTES {
         return None;
     }
     let mut key = [0; 16];
     body.copy_to_slice(&mut key);
     let arrived_at_ms = body.get_i64_le();
-    let count = body.get_u16_le();
-    let mut headers = Vec::with_capacity(usize::from(count.min(64)));
-    for _ in 0..count {
-        let name_len = usize::from(body.try_get_u16_le().ok()?);
-        let name = take_text(&mut body, name_len)?;
-        let value_len = body.try_get_u32_le().ok()? as usize;
-        headers.push((name, take_text(&mut body, value_len)?));
-    }
-    Some(Record { key: Identity(key), headers, value: body, arrived_at_ms })
-}
-
-fn take_text(body: &mut Bytes, length: usize) -> Option<String> {
-    if body.len() < length {
+    let headers_len = body.get_u32_le() as usize;
+    if body.len() < headers_len {
         return None;
     }
-    String::from_utf8(body.split_to(length).to_vec()).ok()
+    let headers = Headers::from_bytes(body.split_to(headers_len))?;
+    Some(Record { key: Identity(key), headers, value: body, arrived_at_ms })
 }

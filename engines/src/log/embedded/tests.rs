@@ -12,7 +12,7 @@ use crate::log::Positioned;
 fn record(n: u64, size: usize) -> Record {
     Record {
         key: Identity::of("t", "s", &n.to_string()),
-        headers: vec![("tenant".to_owned(), format!("tenant-{n}"))],
+        headers: [("tenant", format!("tenant-{n}"))].into_iter().collect(),
         value: vec![n as u8; size].into(),
         arrived_at_ms: n as i64,
     }

@@ -133,12 +133,9 @@ async fn queue(
 ) -> std::result::Result<(), KafkaError> {
     let mut waits_until = Instant::now() + QUEUE_WAIT;
     for (index, record) in records.into_iter().enumerate() {
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value.as_bytes()) })
-            });
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value.as_bytes()) })
+        });
         // `Identity::partition` is below `partitions`, which came from a Kafka partition count: an i32.
         let partition = record.key.partition(partitions) as i32;
         let mut message = BaseRecord::with_opaque_to(topic, Arc::clone(append))
@@ -227,7 +224,7 @@ mod tests {
     fn record(number: u64) -> Record {
         Record {
             key: rentroll_schemas::Identity::of("t", "s", &number.to_string()),
-            headers: Vec::new(),
+            headers: crate::log::Headers::default(),
             value: bytes::Bytes::from_static(b"{}"),
             arrived_at_ms: 1,
         }

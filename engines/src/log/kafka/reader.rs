@@ -15,7 +15,7 @@ use super::KafkaConfig;
 use super::client::{ANSWER_WAIT, failed, lock};
 use super::commit::Commit;
 use super::member::{Consumer, Slot};
-use crate::log::{LogError, PartitionReader, Positioned, Record, Result};
+use crate::log::{Headers, LogError, PartitionReader, Positioned, Record, Result};
 
 /// A read ends at this many bytes even if more records were asked for.
 const READ_BYTES_MAX: usize = 32 << 20;
@@ -228,15 +228,10 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
     let key = message.key().and_then(|key| key.try_into().ok()).map(Identity).unwrap_or_else(|| {
         Identity::of("", message.topic(), &format!("{}/{}", message.partition(), message.offset()))
     });
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
+    let headers = message.headers().map_or_else(Headers::default, |headers| {
         headers
             .iter()
-            .map(|header| {
-                (
-                    header.key.to_owned(),
-                    String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned(),
-                )
-            })
+            .map(|header| (header.key, String::from_utf8_lossy(header.value.unwrap_or_default())))
             .collect()
     });
     Record {
