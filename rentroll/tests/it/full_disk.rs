@@ -7,11 +7,12 @@ use crate::rig::{Rig, field};
 
 const LINES: u64 = 150_000;
 
-/// In a mount namespace of its own, on a file system that is too small until the message has come.
+/// On a file system that is too small until the message has come, and that goes with the script.
 const SCRIPT: &str = r#"
 set -eu
 mkdir -p "$DATA"
 mount -t tmpfs -o size=24m tmpfs "$DATA"
+trap 'umount -l "$DATA"' EXIT
 "$BIN" --config "$CONFIG" up --once 2>"$DIR/said" &
 pid=$!
 tries=0
@@ -40,13 +41,16 @@ fn a_full_disk_is_said_and_waited_for() {
         );
     }
     std::fs::write(rig.path("web.log"), text).unwrap();
-    // As root a mount namespace is enough; others need a user namespace too.
-    let mut command = Command::new("unshare");
-    command.arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    command.args(["sh", "-c", SCRIPT]);
+    // Root may mount; others may in a user namespace of their own.
+    let mut command = match rustix::process::geteuid().is_root() {
+        true => Command::new("sh"),
+        false => {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--map-root-user", "sh"]);
+            command
+        }
+    };
+    command.args(["-c", SCRIPT]);
     for (name, value) in rig.command(&[]).get_envs() {
         command.env(name, value.unwrap_or_default());
     }
