@@ -7,12 +7,13 @@ use crate::rig::{Rig, field};
 
 const LINES: u64 = 150_000;
 
-/// On a file system that is too small until the message has come, and that goes with the script.
+/// On a file system that is full until the message has come, and that goes with the script.
 const SCRIPT: &str = r#"
 set -eu
 mkdir -p "$DATA"
-mount -t tmpfs -o size=24m tmpfs "$DATA"
+mount -t tmpfs -o size=240m tmpfs "$DATA"
 trap 'umount -l "$DATA"' EXIT
+fallocate -l 216m "$DATA/ballast"
 "$BIN" --config "$CONFIG" up --once 2>"$DIR/said" &
 pid=$!
 tries=0
@@ -22,7 +23,7 @@ while ! grep -q 'trying again' "$DIR/said"; do
     kill -0 "$pid" 2>/dev/null || { echo "ended early" >&2; cat "$DIR/said" >&2; exit 8; }
     sleep 0.1
 done
-mount -o remount,size=800m "$DATA"
+rm "$DATA/ballast"
 wait "$pid"
 "$BIN" --config "$CONFIG" books --json
 "#;
