@@ -204,27 +204,7 @@ fn is_reordering(c: char) -> bool {
 
 /// Groups the digits of a plain decimal number; the sign becomes a true minus.
 fn group(number: &str) -> String {
-    let (sign, digits) = match number.strip_prefix('-') {
-        Some(rest) => ("−", rest),
-        None => ("", number),
-    };
-    let (whole, fraction) = match digits.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (digits, None),
-    };
-    let mut out = String::with_capacity(number.len() + whole.len() / 3 + 2);
-    out.push_str(sign);
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if let Some(fraction) = fraction {
-        out.push('.');
-        out.push_str(fraction);
-    }
-    out
+    minus(&rentroll_schemas::text::grouped(number))
 }
 
 fn minus(number: &str) -> String {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use comfy_table::{CellAlignment, Table};
+pub use rentroll_schemas::text::grouped;
 
 /// Prints `value` as JSON, one document.
 ///
@@ -71,42 +72,5 @@ impl Sheet {
     /// If stdout is closed.
     pub fn print(&self) -> anyhow::Result<()> {
         line(&self.table.to_string())
-    }
-}
-
-/// `1234567.5` as `1,234,567.5`.
-pub fn grouped(number: &str) -> String {
-    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
-    let (whole, fraction) =
-        digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
-    let mut out = String::from(sign);
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if let Some(fraction) = fraction {
-        out.push('.');
-        out.push_str(fraction);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn groups_thousands() {
-        for (plain, expected) in [
-            ("0", "0"),
-            ("999", "999"),
-            ("1000", "1,000"),
-            ("-1234567.50", "-1,234,567.50"),
-            ("2747282740", "2,747,282,740"),
-        ] {
-            assert_eq!(grouped(plain), expected);
-        }
     }
 }
