@@ -57,6 +57,17 @@ pub fn catalogue(config: &Config, meters: &Meters) -> anyhow::Result<Catalogue> 
     Ok(Catalogue::read(&config.path(&config.files.catalogue), meters)?)
 }
 
+/// The catalogue, if there is one: usage is worth looking at before there are prices.
+///
+/// # Errors
+/// One that has a mistake is not passed over.
+pub fn catalogue_if_any(config: &Config, meters: &Meters) -> anyhow::Result<Option<Catalogue>> {
+    match config.path(&config.files.catalogue).exists() {
+        true => catalogue(config, meters).map(Some),
+        false => Ok(None),
+    }
+}
+
 /// Reads the cost pools that the configuration names.
 ///
 /// # Errors

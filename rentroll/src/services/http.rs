@@ -17,9 +17,6 @@ use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::meter::Meters;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
-use crate::context;
-
 /// Listens on `address`.
 ///
 /// # Errors
@@ -30,32 +27,17 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (http.listen): {error}"))
 }
 
-/// The catalogue, if there is one: usage is worth looking at before there are prices.
-///
-/// # Errors
-/// One that has a mistake is not passed over.
-pub fn catalogue(config: &Config, meters: &Meters) -> anyhow::Result<Option<Arc<Catalogue>>> {
-    match config.path(&config.files.catalogue).exists() {
-        true => Ok(Some(Arc::new(context::catalogue(config, meters)?))),
-        false => Ok(None),
-    }
-}
-
 /// The console over `store`, with what the parts of this process say of themselves.
-///
-/// # Errors
-/// If there is a catalogue, and it cannot be used.
 pub fn console(
-    config: &Config,
     store: &Store,
     meters: &Arc<Meters>,
+    catalogue: Option<Arc<Catalogue>>,
     health: &Health,
-) -> anyhow::Result<Router> {
-    let catalogue = catalogue(config, meters)?;
+) -> Router {
     let health = health.clone();
     let probe = move || health.report().into_iter().map(show).collect();
     let state = ConsoleState::new(store.client().clone(), meters.clone(), catalogue);
-    Ok(rentroll_dashboards::router(state.with_health(Arc::new(probe))))
+    rentroll_dashboards::router(state.with_health(Arc::new(probe)))
 }
 
 fn show(part: PartHealth) -> HealthCheck {

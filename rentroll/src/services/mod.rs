@@ -73,6 +73,10 @@ impl System {
     /// Says which part, and why.
     pub async fn start(config: &Config, parts: Parts, mode: Mode) -> anyhow::Result<Self> {
         let meters = Arc::new(context::meters(config)?);
+        let catalogue = match parts.needs_store() {
+            true => context::catalogue_if_any(config, &meters)?.map(Arc::new),
+            false => None,
+        };
         // The port first: it is the commonest fault, and the cheapest to find.
         let listener = http::listen(config.http.listen).await?;
         let health = Health::default();
@@ -93,7 +97,7 @@ impl System {
         if let (true, Some(log), Some(store)) = (parts.aggregator, &log, &store) {
             let setup =
                 aggregator_setup(config, log, store, meters.clone(), &registry, &health, &stop_aggregator)?;
-            if let Some(catalogue) = http::catalogue(config, &meters)? {
+            if let Some(catalogue) = catalogue.clone() {
                 let gauge = limits::Limits::register(&registry)?;
                 limits = Some(tokio::spawn(gauge.keep(store.clone(), catalogue, setup.activity.clone())));
             }
@@ -117,7 +121,7 @@ impl System {
         }
         let address = listener.local_addr().context("cannot tell the address listened on")?;
         let console = match (parts.console, &store) {
-            (true, Some(store)) => Some(http::console(config, store, &meters, &health)?),
+            (true, Some(store)) => Some(http::console(store, &meters, catalogue, &health)),
             _ => None,
         };
         let stop_http = Arc::new(tokio::sync::Notify::new());
