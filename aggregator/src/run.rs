@@ -65,7 +65,7 @@ pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), 
         part.idle();
         match member(setup, runtime) {
             Ok(()) => return Ok(()),
-            Err(MemberError::Log(error)) if needs_mending(&error) => return Err(error),
+            Err(MemberError::Log(error)) if error.needs_mending() => return Err(error),
             Err(MemberError::Log(error)) => {
                 tracing::error!(%error, "the event log is away; joining again in {} s", RESTART_AFTER.as_secs());
                 part.failing(error.to_string());
@@ -81,11 +81,6 @@ pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Whether somebody has to change something before the log can be joined.
-fn needs_mending(error: &LogError) -> bool {
-    matches!(error, LogError::Topics(_) | LogError::Setting { .. } | LogError::InUse { .. })
 }
 
 enum MemberError {

@@ -161,9 +161,8 @@ async fn append(setup: &Setup, part: &Part, topic: Topic, records: Vec<Record>) 
     loop {
         match setup.log.append(topic, records.clone()).await {
             Ok(()) => return Ok(()),
-            Err(error @ (LogError::TooLarge { .. } | LogError::Topics(_) | LogError::InUse { .. })) => {
-                return Err(error);
-            }
+            Err(error @ LogError::TooLarge { .. }) => return Err(error),
+            Err(error) if error.needs_mending() => return Err(error),
             Err(error) if setup.stop.load(Ordering::Relaxed) => return Err(error),
             Err(error) => {
                 tracing::warn!(%topic, %error, "the event log takes nothing; keeping the place and trying again");

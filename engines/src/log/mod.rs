@@ -122,6 +122,13 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Whether somebody has to change something before the log can be used; what else goes wrong passes.
+    pub fn needs_mending(&self) -> bool {
+        matches!(self, LogError::Topics(_) | LogError::Setting { .. } | LogError::InUse { .. })
+    }
+}
+
 /// The result of a log operation.
 pub type Result<T> = std::result::Result<T, LogError>;
 
