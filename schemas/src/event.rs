@@ -82,6 +82,19 @@ struct Envelope<'a> {
     time: Option<&'a RawValue>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data_base64: Option<&'a RawValue>,
+}
+
+/// What the one who received an event may put where its sender put nothing. The default puts nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults<'a> {
+    /// A missing `specversion` is taken for `1.0`.
+    pub specversion: bool,
+    /// A missing `subject`: the tenant of the credential.
+    pub tenant: Option<&'a str>,
+    /// A missing `time`: the arrival.
+    pub time: Option<DateTime<Utc>>,
 }
 
 impl<'a> Event<'a> {
@@ -91,6 +104,14 @@ impl<'a> Event<'a> {
     /// Names the first attribute that is missing or unusable. Numbers that a [`Quantity`] cannot hold exactly
     /// are refused rather than rounded.
     pub fn from_json(bytes: &'a [u8]) -> Result<Self, EventError> {
+        Event::from_json_with(bytes, &Defaults::default())
+    }
+
+    /// As [`from_json`](Event::from_json), with `defaults` for what is missing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_json_with(bytes: &'a [u8], defaults: &Defaults<'a>) -> Result<Self, EventError> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
         // serde would also read a struct from an array, by position.
@@ -99,7 +120,10 @@ impl<'a> Event<'a> {
         }
         let envelope: Envelope<'a> = serde_json::from_str(text)
             .map_err(|error| EventError::new("body", format!("not a JSON object: {error}")))?;
-        let version = required("specversion", envelope.specversion, 16)?;
+        let version = match envelope.specversion {
+            None if defaults.specversion => Cow::Borrowed("1.0"),
+            version => required("specversion", version, 16)?,
+        };
         if version != "1.0" {
             return Err(EventError::new(
                 "specversion",
@@ -109,11 +133,25 @@ impl<'a> Event<'a> {
         let id = required("id", envelope.id, ID_BYTES_MAX)?;
         let source = required("source", envelope.source, NAME_BYTES_MAX)?;
         let kind = required("type", envelope.kind, NAME_BYTES_MAX)?;
-        let tenant = required("subject", envelope.subject, NAME_BYTES_MAX)?;
-        let time = required("time", envelope.time, 64)?;
-        let time = DateTime::parse_from_rfc3339(&time)
-            .map_err(|error| EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}")))?
-            .with_timezone(&Utc);
+        let tenant = match (envelope.subject, defaults.tenant) {
+            (None, Some(tenant)) => Cow::Borrowed(tenant),
+            (subject, _) => required("subject", subject, NAME_BYTES_MAX)?,
+        };
+        let time = match (envelope.time, defaults.time) {
+            (None, Some(time)) => time,
+            (time, _) => {
+                let time = required("time", time, 64)?;
+                DateTime::parse_from_rfc3339(&time)
+                    .map_err(|error| {
+                        EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}"))
+                    })?
+                    .with_timezone(&Utc)
+            }
+        };
+        if envelope.data_base64.is_some() {
+            // Passed over, its event would be accepted and count nothing.
+            return Err(EventError::new("data_base64", "binary data is not supported, use `data`"));
+        }
         let mut event =
             Event { id, source, kind, tenant, time, measures: Vec::new(), dimensions: Vec::new() };
         if let Some(data) = envelope.data {
@@ -306,6 +344,24 @@ mod tests {
         }
         assert_eq!(Event::from_json(b"[1]").unwrap_err().field, "body");
         assert_eq!(Event::from_json(b"\xff").unwrap_err().field, "body");
+    }
+
+    #[test]
+    fn puts_defaults_where_there_is_nothing_and_nowhere_else() {
+        let time = DateTime::from_timestamp(5, 0).unwrap();
+        let defaults = Defaults { specversion: true, tenant: Some("own"), time: Some(time) };
+        let bare = Event::from_json_with(br#"{"id":"1","source":"s","type":"t"}"#, &defaults).unwrap();
+        assert_eq!((bare.tenant.as_ref(), bare.time), ("own", time));
+        let text = json("none");
+        let whole = Event::from_json_with(text.as_bytes(), &defaults).unwrap();
+        assert_eq!(whole, Event::from_json(text.as_bytes()).unwrap());
+        for patch in [r#"specversion="0.3""#, "subject=7", r#"time="now""#] {
+            let text = json(patch);
+            let error = Event::from_json_with(text.as_bytes(), &defaults).unwrap_err();
+            assert!(patch.starts_with(&error.field), "{patch}: {error}");
+        }
+        let binary = br#"{"id":"1","source":"s","type":"t","data_base64":"AA=="}"#;
+        assert_eq!(Event::from_json_with(binary, &defaults).unwrap_err().field, "data_base64");
     }
 
     proptest! {

@@ -21,6 +21,6 @@ pub mod topics;
 pub mod window;
 pub mod yaml;
 
-pub use event::{Event, EventError};
+pub use event::{Defaults, Event, EventError};
 pub use identity::Identity;
 pub use quantity::Quantity;

@@ -48,6 +48,8 @@ pub mod reason {
     pub const TOO_OLD: &str = "too_old";
     /// More than five minutes in the future.
     pub const IN_FUTURE: &str = "in_future";
+    /// It names a tenant or a source that its sender may not speak for.
+    pub const FORBIDDEN: &str = "forbidden";
     /// The record's key is not the hash of what the record says.
     pub const IDENTITY_MISMATCH: &str = "identity_mismatch";
 }
