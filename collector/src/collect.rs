@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rentroll_engines::health::{Health, Part};
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::format::{self, Refusal};
 use crate::lines::{Line, LineReader, Place};
 use crate::metrics::Metrics;
+use crate::overflow::Lanes;
 use crate::places::Places;
 use crate::source::SourceConfig;
 
@@ -34,6 +35,8 @@ pub struct Setup {
     pub state_dir: PathBuf,
     /// Relative paths of sources begin here.
     pub base: PathBuf,
+    /// Which lane an event takes.
+    pub lanes: Lanes,
     /// What it counts.
     pub metrics: Metrics,
     /// Where it tells how it is.
@@ -103,6 +106,7 @@ pub enum CollectError {
 struct Batch {
     path: PathBuf,
     events: Vec<Record>,
+    overflow: Vec<Record>,
     rejects: Vec<Record>,
     bytes: u64,
     place: Place,
@@ -132,13 +136,18 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         tokio::task::spawn_blocking(move || read_files(&setup, &source, mode, starts, &batches))
     };
     while let Some(batch) = received.recv().await {
-        let counts = [(batch.events.len(), "accepted"), (batch.rejects.len(), "rejected")];
-        append(&setup, &part, Topic::Usage, batch.events)
-            .await
-            .map_err(|error| CollectError::Log { name: source.name.clone(), error: Box::new(error) })?;
-        append(&setup, &part, Topic::Rejects, batch.rejects)
-            .await
-            .map_err(|error| CollectError::Log { name: source.name.clone(), error: Box::new(error) })?;
+        let accepted = batch.events.len() + batch.overflow.len();
+        let counts = [(accepted, "accepted"), (batch.rejects.len(), "rejected")];
+        for (topic, records) in
+            [(Topic::Usage, batch.events), (Topic::Overflow, batch.overflow), (Topic::Rejects, batch.rejects)]
+        {
+            if records.is_empty() {
+                continue;
+            }
+            append(&setup, &part, topic, records)
+                .await
+                .map_err(|error| CollectError::Log { name: source.name.clone(), error: Box::new(error) })?;
+        }
         places.set(&batch.path, batch.place).map_err(places_error)?;
         for (count, verdict) in counts {
             setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count as u64);
@@ -196,8 +205,8 @@ fn read_files(
         let mut found_some = false;
         for (path, reader) in &mut readers {
             loop {
-                let batch =
-                    read_batch(source, path, reader, mode.once).map_err(|error| file_error(path, error))?;
+                let batch = read_batch(setup, source, path, reader, mode.once)
+                    .map_err(|error| file_error(path, error))?;
                 let Some(batch) = batch else { break };
                 found_some = true;
                 if setup.stop.load(Ordering::Relaxed) || batches.blocking_send(batch).is_err() {
@@ -228,31 +237,33 @@ fn read_files(
 
 /// The next lines of one file, judged. `None` if there are none.
 fn read_batch(
+    setup: &Setup,
     source: &SourceConfig,
     path: &Path,
     reader: &mut LineReader,
     at_end: bool,
 ) -> std::io::Result<Option<Batch>> {
     let before = reader.place().offset;
-    let (mut events, mut rejects) = (Vec::new(), Vec::new());
-    while events.len() + rejects.len() < BATCH_LINES_MAX
+    let (mut events, mut overflow, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+    while events.len() + overflow.len() + rejects.len() < BATCH_LINES_MAX
         && let Some(line) = reader.next_line(at_end)?
     {
         if line.bytes.is_empty() {
             continue;
         }
-        match judge(source, &line) {
-            Ok(record) => events.push(record),
+        match judge(&setup.lanes, source, &line) {
+            Ok((Topic::Overflow, record)) => overflow.push(record),
+            Ok((_, record)) => events.push(record),
             Err(refusal) => rejects.push(reject_record(source, path, &line, refusal)),
         }
     }
     let place = reader.place();
     let bytes = place.offset - before;
-    Ok((bytes > 0).then(|| Batch { path: path.to_owned(), events, rejects, bytes, place }))
+    Ok((bytes > 0).then(|| Batch { path: path.to_owned(), events, overflow, rejects, bytes, place }))
 }
 
-/// An event's record, or why the line is none.
-fn judge(source: &SourceConfig, line: &Line<'_>) -> Result<Record, Refusal> {
+/// An event's lane and record, or why the line is none.
+fn judge(lanes: &Lanes, source: &SourceConfig, line: &Line<'_>) -> Result<(Topic, Record), Refusal> {
     if let Some(length) = line.too_long {
         return Err(Refusal {
             reason: reason::TOO_LARGE,
@@ -270,7 +281,8 @@ fn judge(source: &SourceConfig, line: &Line<'_>) -> Result<Record, Refusal> {
         field: "time".to_owned(),
         detail,
     })?;
-    Ok(event_record(&event, now.timestamp_millis(), source.backfill))
+    let lane = lanes.lane(&event.tenant, Instant::now(), 1);
+    Ok((lane, event_record(&event, now.timestamp_millis(), source.backfill)))
 }
 
 /// The record that carries `event`.

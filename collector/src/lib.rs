@@ -4,6 +4,7 @@
 //! - [`format`]: from a line's bytes to an event, pure;
 //! - [`lines`]: from a growing, rotating file to lines with a place;
 //! - [`places`]: how far each file has been read, kept over restarts;
+//! - [`overflow`]: which lane an event takes;
 //! - [`collect`]: the loop that ties them to the log.
 //!
 //! A place moves only after the log has the line durably. After a crash the lines since the last place are
@@ -13,5 +14,6 @@ pub mod collect;
 pub mod format;
 pub mod lines;
 pub mod metrics;
+pub mod overflow;
 pub mod places;
 pub mod source;

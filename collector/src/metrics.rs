@@ -1,6 +1,6 @@
 //! What a collector counts.
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// The collector's metrics.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub struct Metrics {
     pub bytes: IntCounterVec,
     /// Bytes waiting in the files, by source.
     pub lag_bytes: IntGaugeVec,
+    /// Events marked for the overflow lane.
+    pub overflow: IntCounter,
 }
 
 impl Metrics {
@@ -38,10 +40,15 @@ impl Metrics {
                 ),
                 &["source"],
             )?,
+            overflow: IntCounter::new(
+                "rentroll_collector_overflow_events_total",
+                "Events beyond their tenant's share, marked for the overflow lane",
+            )?,
         };
         registry.register(Box::new(metrics.records.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.lag_bytes.clone()))?;
+        registry.register(Box::new(metrics.overflow.clone()))?;
         Ok(metrics)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use rentroll_collector::overflow::OverflowConfig;
 use rentroll_collector::source::SourceConfig;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,8 @@ pub struct Http {
 pub struct Collector {
     /// `[[collector.sources]]`
     pub sources: Vec<SourceConfig>,
+    /// `[collector.overflow]`
+    pub overflow: OverflowConfig,
 }
 
 /// `[aggregator]`
@@ -243,6 +246,9 @@ impl Config {
         }
         if self.aggregator.batch_wait_ms == 0 {
             return fail("aggregator.batch_wait_ms", "must be at least 1");
+        }
+        if let Err((field, reason)) = self.collector.overflow.check() {
+            return Err((format!("collector.overflow.{field}"), reason));
         }
         let mut names = std::collections::BTreeSet::new();
         for (index, source) in self.collector.sources.iter().enumerate() {

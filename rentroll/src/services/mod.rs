@@ -9,6 +9,7 @@ use rentroll_aggregator::activity::Activity;
 use rentroll_aggregator::run as aggregator;
 use rentroll_aggregator::worker::BatchLimits;
 use rentroll_collector::collect::{self, CollectError, Mode, Progress};
+use rentroll_collector::overflow::Lanes;
 use rentroll_engines::health::Health;
 use rentroll_engines::log::SharedLog;
 use rentroll_engines::store::Store;
@@ -106,11 +107,13 @@ impl System {
         }
         let mut collectors = Vec::new();
         if let (true, Some(log)) = (parts.collector, &log) {
+            let metrics = rentroll_collector::metrics::Metrics::register(&registry)?;
             let setup = collect::Setup {
                 log: log.clone(),
+                lanes: Lanes::new(&config.collector.overflow, metrics.overflow.clone()),
                 state_dir: config.data_dir().join("collector"),
                 base: config.base.clone(),
-                metrics: rentroll_collector::metrics::Metrics::register(&registry)?,
+                metrics,
                 health: health.clone(),
                 stop: stop_collectors.clone(),
                 progress: progress.clone(),
