@@ -82,6 +82,9 @@ pub fn kafka_config(config: &Config) -> KafkaConfig {
         brokers: config.log.kafka.brokers.clone(),
         prefix: config.log.kafka.prefix.clone(),
         partitions: config.log.partitions,
+        group_protocol: config.log.kafka.group_protocol,
+        compression: config.log.kafka.compression,
+        queue_bytes_max: config.log.kafka.queue_bytes_max,
         client: config.log.kafka.client.clone(),
     }
 }

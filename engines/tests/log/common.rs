@@ -167,6 +167,7 @@ pub(crate) fn kafka_config(address: &str, client: &[(&str, &str)]) -> KafkaConfi
         prefix: format!("t{}.", PREFIX.fetch_add(1, Ordering::Relaxed)),
         partitions: PARTITIONS,
         client: client.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..KafkaConfig::default()
     }
 }
 

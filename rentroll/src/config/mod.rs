@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rentroll_collector::overflow::OverflowConfig;
 use rentroll_collector::source::SourceConfig;
+use rentroll_engines::log::kafka::{Compression, GroupProtocol, KafkaConfig};
 use serde::{Deserialize, Serialize};
 
 mod load;
@@ -93,6 +94,12 @@ pub struct Kafka {
     pub prefix: String,
     /// The aggregators' consumer group.
     pub group: String,
+    /// How its members come to their partitions.
+    pub group_protocol: GroupProtocol,
+    /// How records are compressed.
+    pub compression: Compression,
+    /// What may wait in memory to be acknowledged, bytes.
+    pub queue_bytes_max: u64,
     /// Any librdkafka setting.
     pub client: BTreeMap<String, String>,
 }
@@ -172,6 +179,9 @@ impl Default for Kafka {
             brokers: "127.0.0.1:9092".into(),
             prefix: String::new(),
             group: "rentroll-aggregator".into(),
+            group_protocol: GroupProtocol::default(),
+            compression: Compression::default(),
+            queue_bytes_max: KafkaConfig::QUEUE_BYTES,
             client: BTreeMap::new(),
         }
     }

@@ -9,7 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::KafkaConfig;
+use super::{GroupProtocol, KafkaConfig, features};
 use crate::log::{LogError, Result};
 
 /// How long a question to the cluster (metadata, positions) may take. Doubled, a start-up against a dead
@@ -17,11 +17,14 @@ use crate::log::{LogError, Result};
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Settings on which the log's promises rest, and the reason for each: they cannot be passed through.
-const FIXED: [(&str, &str); 19] = [
+const FIXED: [(&str, &str); 22] = [
     ("bootstrap.servers", "it is the key `brokers`"),
     ("metadata.broker.list", "it is the key `brokers`"),
     ("group.id", "groups are named by the part that reads"),
-    ("group.protocol", "both lanes' partition n must be on one member, which the `range` assignor does"),
+    ("group.protocol", "it is the key `group_protocol`"),
+    ("group.protocol.type", "members speak of topics and partitions, and nothing else"),
+    ("compression.type", "it is the key `compression`"),
+    ("compression.codec", "it is the key `compression`"),
     (
         "group.remote.assignor",
         "both lanes' partition n must be on one member, which the `range` assignor does",
@@ -49,11 +52,16 @@ const FIXED: [(&str, &str); 19] = [
 ];
 
 /// Other names of settings that have a default here: of two names for one setting, either could win.
-const ALIASES: [(&str, &str); 4] = [
-    ("compression.codec", "compression.type"),
+const ALIASES: [(&str, &str); 3] = [
     ("delivery.timeout.ms", "message.timeout.ms"),
     ("queue.buffering.max.ms", "linger.ms"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+];
+
+/// Settings that the broker makes for members of the newer protocol, and its names for them.
+const BY_THE_BROKER: [(&str, &str); 2] = [
+    ("session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
 ];
 
 /// Whose settings are wanted.
@@ -87,6 +95,17 @@ pub(super) fn settings(config: &KafkaConfig, side: Side, defaults: &[(&str, &str
             });
         }
         let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+        features::check(&format!("client.{key}"), name, value)?;
+        if config.group_protocol == GroupProtocol::Consumer
+            && let Some((_, of_broker)) = BY_THE_BROKER.iter().find(|(given, _)| *given == name)
+        {
+            return Err(LogError::Setting {
+                key: format!("client.{key}"),
+                reason: format!(
+                    "with group_protocol = \"consumer\" the broker sets it, for all members: `{of_broker}`"
+                ),
+            });
+        }
         if only.is_none_or(|only| only == side) {
             client.set(name, value);
         }
@@ -232,9 +251,29 @@ mod tests {
 
     #[test]
     fn what_the_promises_rest_on_cannot_be_changed() {
-        for key in ["acks", "producer.acks", "consumer.isolation.level", "group.id", "bootstrap.servers"] {
+        for key in [
+            "acks",
+            "producer.acks",
+            "consumer.isolation.level",
+            "group.id",
+            "bootstrap.servers",
+            "group.protocol",
+            "compression.codec",
+        ] {
             let error = settings(&with(key, "1"), Side::Producer, &[]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains("cannot be changed"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_broker_sets_for_the_newer_protocol_is_not_set_here() {
+        let config = KafkaConfig {
+            group_protocol: GroupProtocol::Consumer,
+            ..with("consumer.session.timeout.ms", "6000")
+        };
+        let error = settings(&config, Side::Consumer, &[]).unwrap_err().to_string();
+        assert!(error.contains("group.consumer.session.timeout.ms"), "{error}");
+        let classic = KafkaConfig { group_protocol: GroupProtocol::Classic, ..config };
+        assert_eq!(settings(&classic, Side::Consumer, &[]).unwrap().get("session.timeout.ms"), Some("6000"));
     }
 }

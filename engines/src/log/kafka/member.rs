@@ -22,21 +22,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rentroll_schemas::topics::Topic;
 
-use super::KafkaConfig;
 use super::client::{Side, Voice, failed, is_passing, lock, not_made, settings};
 use super::reader::KafkaReader;
+use super::{GroupProtocol, KafkaConfig};
 use crate::log::{LogError, PartitionReader, Result, Subscription};
 
-const DEFAULTS: [(&str, &str); 14] = [
-    ("partition.assignment.strategy", "range"),
+const DEFAULTS: [(&str, &str); 11] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
     ("allow.auto.create.topics", "false"),
-    // A member that died is noticed after this long; a pause of the process shorter than this costs nothing.
-    ("session.timeout.ms", "20000"),
-    ("heartbeat.interval.ms", "3000"),
     // Counts from the polling thread's last poll, not from a reader's.
     ("max.poll.interval.ms", "300000"),
     // What waits in memory is bounded per partition: two lanes of 16 partitions take at most 128 MiB. Halved,
@@ -49,6 +45,17 @@ const DEFAULTS: [(&str, &str); 14] = [
     // reader of 4 MiB/s and more would stand still in between.
     ("fetch.queue.backoff.ms", "10"),
 ];
+
+/// The first member assigns.
+const CLASSIC: [(&str, &str); 4] = [
+    ("group.protocol", "classic"),
+    ("partition.assignment.strategy", "range"),
+    // A member that died is noticed after this long; a pause of the process shorter than this costs nothing.
+    ("session.timeout.ms", "20000"),
+    ("heartbeat.interval.ms", "3000"),
+];
+/// The broker assigns; it also says how long a member may be silent.
+const CONSUMER: [(&str, &str); 2] = [("group.protocol", "consumer"), ("group.remote.assignor", "range")];
 
 /// How long the thread sleeps in a poll without events; an event ends it at once. Bounds how long leaving
 /// takes to begin.
@@ -267,7 +274,11 @@ impl KafkaSubscription {
     pub(super) fn join(config: &KafkaConfig, group: &str, topics: HashMap<String, Topic>) -> Result<Self> {
         let group = format!("{}{group}", config.prefix);
         let what = format!("read as group {group}");
-        let mut client = settings(config, Side::Consumer, &DEFAULTS)?;
+        let of_protocol = match config.group_protocol {
+            GroupProtocol::Classic => &CLASSIC[..],
+            GroupProtocol::Consumer => &CONSUMER[..],
+        };
+        let mut client = settings(config, Side::Consumer, &[&DEFAULTS[..], of_protocol].concat())?;
         client.set("group.id", &group);
         let names: Vec<String> = topics.keys().cloned().collect();
         let member = Member {

@@ -1,11 +1,12 @@
 //! The event log in Apache Kafka.
 //!
-//! - **Append**: one idempotent producer, `acks=all`, lz4; the partition is stated, by
+//! - **Append**: one idempotent producer, `acks=all`, compressed; the partition is stated, by
 //!   [`Identity::partition`](rentroll_schemas::Identity::partition), so both logs and every version of the
 //!   client agree on it. A full queue is back-pressure: the append waits for room, then fails as
 //!   [`LogError::Unavailable`] and the caller keeps the records.
 //! - **Read**: a consumer group with the `range` assignor, so that one member has partition *n* of both
-//!   lanes. Positions are Kafka's offsets. A commit is answered by the group's coordinator before it returns.
+//!   lanes; by the classic protocol (the first member assigns) or the newer one of KIP-848 (the broker assigns,
+//!   and only what moves is taken away). Positions are Kafka's offsets. A commit is answered by the group's coordinator before it returns.
 //! - **Topics** are never made by the way: [`topics::create_topics`] makes them, and
 //!   opening the log fails where they are missing or differ in partitions.
 //!
@@ -15,13 +16,14 @@
 
 mod client;
 mod commit;
+mod config;
+pub mod features;
 mod member;
 mod producer;
 mod reader;
 pub mod topics;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,56 +32,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::topics::Topic;
 
-use self::client::{ANSWER_WAIT, Side, Voice, failed, lock, not_made, settings};
+use self::client::{ANSWER_WAIT, Voice, failed, lock};
+pub use self::config::{Compression, GroupProtocol, KafkaConfig};
 use self::member::KafkaSubscription;
 use self::producer::Producer;
 use super::{BoxFuture, EventLog, Lag, LogError, Record, Result, Subscription};
-
-/// Where Kafka is, and how to speak to it.
-#[derive(Clone, Default)]
-pub struct KafkaConfig {
-    /// `host:port`, several separated by commas; any of them that answers is enough to find the rest.
-    pub brokers: String,
-    /// Stands before the name of every topic and group, such as `prod.`: several installations can share a
-    /// cluster. May be empty.
-    pub prefix: String,
-    /// How many partitions each topic must have.
-    pub partitions: u32,
-    /// Settings of librdkafka, passed through: `security.protocol`, `sasl.username`, … A key that begins with
-    /// `producer.` or `consumer.` goes to that side alone. Those on which the log's promises rest are refused.
-    pub client: BTreeMap<String, String>,
-}
-
-impl KafkaConfig {
-    /// The topic's name in Kafka.
-    pub fn topic(&self, topic: Topic) -> String {
-        format!("{}{topic}", self.prefix)
-    }
-
-    fn observer(&self, group: Option<&str>) -> Result<Observer> {
-        let mut client = settings(self, Side::Consumer, &[("allow.auto.create.topics", "false")])?;
-        if let Some(group) = group {
-            client.set("group.id", format!("{}{group}", self.prefix));
-            client.set("enable.auto.commit", "false");
-        }
-        let consumer = client
-            .create_with_context(Voice::default())
-            .map_err(|error| not_made("make a kafka client", error))?;
-        Ok(Observer { config: self.clone(), consumer })
-    }
-}
-
-impl fmt::Debug for KafkaConfig {
-    /// Without the values passed through: there are passwords among them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConfig")
-            .field("brokers", &self.brokers)
-            .field("prefix", &self.prefix)
-            .field("partitions", &self.partitions)
-            .field("client", &self.client.keys().collect::<Vec<_>>())
-            .finish()
-    }
-}
 
 /// The event log in Apache Kafka.
 pub struct KafkaLog {
@@ -135,6 +92,11 @@ impl EventLog for KafkaLog {
     }
 }
 
+/// A single record may have nearly that many bytes.
+const QUEUE_BYTES_MIN: u64 = 1 << 20;
+/// More than any process should hold unacknowledged.
+const QUEUE_BYTES_LIMIT: u64 = 2 << 30;
+
 /// Refuses what could not work, before a client is made of it.
 fn check(config: &KafkaConfig) -> Result<()> {
     let wrong = |key: &str, reason: &str| Err(LogError::Setting { key: key.into(), reason: reason.into() });
@@ -144,6 +106,9 @@ fn check(config: &KafkaConfig) -> Result<()> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     if !config.prefix.chars().all(allowed) || config.prefix.len() > 200 {
         return wrong("prefix", "a topic's name has letters, digits, `.`, `_`, `-`, and at most 249 of them");
+    }
+    if !(QUEUE_BYTES_MIN..=QUEUE_BYTES_LIMIT).contains(&config.queue_bytes_max) {
+        return wrong("queue_bytes_max", "must be from 1048576 (1 MiB) to 2147483648 (2 GiB)");
     }
     if config.partitions == 0 || config.partitions > u32::from(u16::MAX) {
         return wrong("partitions", "must be from 1 to 65535");
@@ -294,15 +259,9 @@ mod tests {
             (KafkaConfig { brokers: " ".into(), ..config() }, "brokers"),
             (KafkaConfig { prefix: "a/b".into(), ..config() }, "prefix"),
             (KafkaConfig { partitions: 0, ..config() }, "partitions"),
+            (KafkaConfig { queue_bytes_max: 0, ..config() }, "queue_bytes_max"),
         ] {
             assert!(matches!(check(&change), Err(LogError::Setting { key: named, .. }) if named == key));
         }
-    }
-
-    #[test]
-    fn debug_output_hides_secrets() {
-        let mut config = config();
-        config.client.insert("sasl.password".into(), "hunter2".into());
-        assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

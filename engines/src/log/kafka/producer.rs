@@ -4,32 +4,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
-use super::KafkaConfig;
 use super::client::{Side, Voice, failed, lock, not_made, settings};
+use super::{KafkaConfig, features};
 use crate::log::{LogError, Record, Result};
 
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    ("compression.type", "lz4"),
     // Small appends wait this long for company. Doubled, a lone append takes that much longer; at 0, many
     // lone appends make a request each.
     ("linger.ms", "5"),
-    // A quarter of a broker's default limit for a batch (1 MiB), as lz4 is not promised to shrink anything.
+    // A quarter of a broker's default limit for a batch (1 MiB), as compression is not promised to shrink anything.
     ("batch.size", "262144"),
     // An append that no broker took within this is an error, and the caller keeps the records. Longer than a
     // leader's election (5.6 s measured) and than a lost connection's retry; shorter than a caller's patience.
     ("message.timeout.ms", "30000"),
-    // Bounds of what waits in memory. Past them an append waits; see QUEUE_WAIT.
-    ("queue.buffering.max.messages", "100000"),
-    ("queue.buffering.max.kbytes", "65536"),
     // The producer never asks for topics that it was not told to exist.
     ("allow.auto.create.topics", "false"),
 ];
@@ -46,7 +42,26 @@ const RECORD_BYTES_MAX: usize = 1_000_000;
 /// What Kafka adds to a record beside key, value and headers, generously.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
+/// What the client library keeps of a record beside its bytes, about: its own fields, and each header as a
+/// list's element. The bound in bytes leaves it out, so the bound in records stands for it.
+const QUEUED_OVERHEAD_BYTES: u64 = 1024;
+/// The library refuses a batch of more records than its queue may hold; and small queues only cost speed.
+const QUEUED_RECORDS_MIN: u64 = 1000;
+
 type Client = ThreadedProducer<Deliveries>;
+
+/// The producer's settings: what waits in memory is bounded in bytes and in records.
+fn of_producer(config: &KafkaConfig) -> Result<ClientConfig> {
+    features::check("compression", "compression.type", config.compression.name())?;
+    let records_max = (config.queue_bytes_max / QUEUED_OVERHEAD_BYTES).max(QUEUED_RECORDS_MIN).to_string();
+    let kbytes_max = (config.queue_bytes_max / 1024).to_string();
+    let of_config = [
+        ("compression.type", config.compression.name()),
+        ("queue.buffering.max.messages", &records_max),
+        ("queue.buffering.max.kbytes", &kbytes_max),
+    ];
+    settings(config, Side::Producer, &[&DEFAULTS[..], &of_config[..]].concat())
+}
 
 /// Appends records to topics.
 pub(super) struct Producer {
@@ -60,7 +75,7 @@ impl Producer {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self> {
         let voice = Voice::default();
         let client = make(config, &voice)?;
-        let limit = settings(config, Side::Producer, &DEFAULTS)?;
+        let limit = of_producer(config)?;
         let record_bytes_max =
             limit.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(RECORD_BYTES_MAX);
         Ok(Producer {
@@ -118,7 +133,7 @@ impl Producer {
 }
 
 fn make(config: &KafkaConfig, voice: &Voice) -> Result<Client> {
-    settings(config, Side::Producer, &DEFAULTS)?
+    of_producer(config)?
         .create_with_context(Deliveries(voice.clone()))
         .map_err(|error| not_made("make a kafka producer", error))
 }

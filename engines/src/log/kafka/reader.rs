@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::Identity;
@@ -23,6 +23,8 @@ const READ_BYTES_MAX: usize = 32 << 20;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a commit may take. It is only a hint of where to resume, so waiting longer gains nothing.
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// Between two tries of a commit while the group changes.
+const COMMIT_PAUSE: Duration = Duration::from_millis(50);
 /// One try of a seek. A revocation waits for it, so it is short; tries are repeated up to [`ANSWER_WAIT`].
 const SEEK_TRY: Duration = Duration::from_millis(500);
 /// Between two tries of a seek on a partition whose fetching has not begun yet.
@@ -198,27 +200,51 @@ impl PartitionReader for KafkaReader {
 
     fn commit(&mut self, position: u64) -> Result<()> {
         let list = self.at(self.offset(position)?);
-        let commit = {
-            let queue = lock(&self.slot.queue);
-            if queue.is_none() {
-                return Err(self.slot.revoked());
+        let deadline = Instant::now() + COMMIT_WAIT;
+        loop {
+            let commit = {
+                let queue = lock(&self.slot.queue);
+                if queue.is_none() {
+                    return Err(self.slot.revoked());
+                }
+                // Taken up in the order in which it is handed in: ahead of any revocation, which needs the lock.
+                Commit::hand_in(&self.consumer, &list).map_err(|error| self.failed("commit in", error))?
+            };
+            match commit.answer(deadline.saturating_duration_since(Instant::now())) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) if is_of_rebalance(&error) && Instant::now() < deadline => {
+                    // Either the member learns its new epoch, or this partition is about to be revoked.
+                    std::thread::sleep(COMMIT_PAUSE);
+                }
+                Some(Err(error)) => return Err(self.failed("commit in", error)),
+                None if lock(&self.slot.queue).is_none() => return Err(self.slot.revoked()),
+                None => {
+                    return Err(LogError::Unavailable(format!(
+                        "commit in {}/{} at kafka {}: no answer within {} s",
+                        self.slot.name,
+                        self.slot.partition,
+                        self.config.brokers,
+                        COMMIT_WAIT.as_secs()
+                    )));
+                }
             }
-            // Taken up in the order in which it is handed in: ahead of any revocation, which needs the lock.
-            Commit::hand_in(&self.consumer, &list).map_err(|error| self.failed("commit in", error))?
-        };
-        match commit.answer(COMMIT_WAIT) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(self.failed("commit in", error)),
-            None if lock(&self.slot.queue).is_none() => Err(self.slot.revoked()),
-            None => Err(LogError::Unavailable(format!(
-                "commit in {}/{} at kafka {}: no answer within {} s",
-                self.slot.name,
-                self.slot.partition,
-                self.config.brokers,
-                COMMIT_WAIT.as_secs()
-            ))),
         }
     }
+}
+
+/// Whether a commit was refused because the group is changing: the member has not heard of it yet.
+fn is_of_rebalance(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::StaleMemberEpoch
+                | Code::FencedMemberEpoch
+                | Code::RebalanceInProgress
+                | Code::IllegalGeneration
+                | Code::UnknownMemberId
+        )
+    )
 }
 
 /// The message as a record. What is not ours is kept as well as it can be, so that it becomes a reject with

@@ -1,0 +1,90 @@
+//! What this build of the client library can do: TLS and what stands on it comes with the cargo feature
+//! `kafka-tls`, because it links OpenSSL.
+
+use crate::log::{LogError, Result};
+
+/// Whether TLS, SASL SCRAM and OAUTHBEARER, and zstd are built in.
+pub const HAS_TLS: bool = cfg!(feature = "kafka-tls");
+
+/// Refuses what this build cannot do, naming what would. `key` is as the operator wrote it, `name` the client
+/// library's.
+///
+/// The library's own words ("No such configuration property") send people to look for a typing error.
+pub(super) fn check(key: &str, name: &str, value: &str) -> Result<()> {
+    if name == "sasl.mechanism" || name == "sasl.mechanisms" || name.starts_with("sasl.kerberos.") {
+        if value.eq_ignore_ascii_case("GSSAPI") || name.starts_with("sasl.kerberos.") {
+            let reason =
+                "this build has no Kerberos (GSSAPI); use PLAIN or SCRAM over TLS, or client certificates";
+            return Err(LogError::Setting { key: key.to_owned(), reason: reason.to_owned() });
+        }
+    }
+    if HAS_TLS || !needs_tls(name, value) {
+        return Ok(());
+    }
+    let reason = format!(
+        "`{}` needs a rentroll built with OpenSSL: `cargo build --release --features kafka-tls` (Debian: libssl-dev, \
+         pkg-config)",
+        if name.starts_with("ssl.") || name.starts_with("enable.ssl.") { name } else { value }
+    );
+    Err(LogError::Setting { key: key.to_owned(), reason })
+}
+
+fn needs_tls(name: &str, value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    match name {
+        "security.protocol" => value == "ssl" || value == "sasl_ssl",
+        "sasl.mechanism" | "sasl.mechanisms" => value.starts_with("scram-") || value == "oauthbearer",
+        "compression.type" => value == "zstd",
+        _ => {
+            name.starts_with("ssl.")
+                || name.starts_with("enable.ssl.")
+                || name.starts_with("sasl.oauthbearer.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS_TLS: [(&str, &str); 6] = [
+        ("security.protocol", "SASL_SSL"),
+        ("security.protocol", "ssl"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("ssl.ca.location", "/etc/ssl/ca.pem"),
+        ("enable.ssl.certificate.verification", "true"),
+        ("compression.type", "zstd"),
+    ];
+
+    #[test]
+    fn what_needs_tls_is_refused_without_it_and_the_feature_named() {
+        for (name, value) in NEEDS_TLS {
+            let checked = check(&format!("client.{name}"), name, value);
+            if HAS_TLS {
+                assert!(checked.is_ok(), "{name}");
+                continue;
+            }
+            let message = checked.unwrap_err().to_string();
+            assert!(message.contains(&format!("client.{name}")), "{message}");
+            assert!(message.contains("--features kafka-tls"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_needs_none_is_let_through() {
+        for (name, value) in [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "ssl.user"),
+            ("compression.type", "lz4"),
+        ] {
+            assert!(check("k", name, value).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn kerberos_is_in_no_build() {
+        let message = check("client.sasl.mechanism", "sasl.mechanism", "GSSAPI").unwrap_err().to_string();
+        assert!(message.contains("Kerberos"), "{message}");
+    }
+}
