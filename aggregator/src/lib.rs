@@ -14,6 +14,7 @@
 
 pub mod activity;
 pub mod batch;
+pub mod books;
 pub mod dedup;
 pub mod judge;
 pub mod metrics;

@@ -16,6 +16,7 @@ pub mod money;
 pub mod period;
 pub mod quantity;
 pub mod reject;
+pub mod retention;
 pub mod text;
 pub mod topics;
 pub mod window;

@@ -20,3 +20,4 @@ pub mod rejects;
 pub mod tenants;
 pub mod topics;
 pub mod up;
+pub mod when;

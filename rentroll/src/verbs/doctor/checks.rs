@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use rentroll_aggregator::books;
 use rentroll_collector::lines::LineReader;
 use rentroll_engines::log::LogError;
 use rentroll_engines::store::Store;
@@ -14,7 +15,6 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Finding;
 use crate::config::Config;
 use crate::context::{self, Context};
-use crate::verbs::books;
 
 /// Below this much free disk the embedded engine's merges begin to fail.
 const FREE_BYTES_LOW: u64 = 2 << 30;
@@ -181,9 +181,9 @@ async fn store(config: &Config) -> Vec<Finding> {
                 Ok(()) => Finding::ok("table settings", "as exactly-once storage needs them"),
                 Err(error) => Finding::fail("table settings", error.to_string(), "run the statement given"),
             });
-            findings.push(match books::read(&store, "").await {
-                Ok(hours) if hours.iter().all(books::Hour::balances) => {
-                    Finding::ok("books", format!("{} source-hours balance", hours.len()))
+            findings.push(match books::read(&store, &books::Selection::default()).await {
+                Ok(books) if books.hold() => {
+                    Finding::ok("books", format!("{} source-hours balance", books.hours.len()))
                 }
                 Ok(_) => Finding::fail("books", "do not balance", "`rentroll books` shows where"),
                 Err(error) => Finding::fail("books", error.to_string(), "see the reason given"),

@@ -1,0 +1,99 @@
+//! The books hold after real work, and show every kind of loss.
+
+use rentroll_aggregator::books::{Books, Selection, read};
+
+use crate::common::{Pipeline, Sent};
+
+async fn books(pipeline: &Pipeline) -> Books {
+    read(&pipeline.store, &Selection::default()).await.unwrap()
+}
+
+async fn send(pipeline: &Pipeline, ids: std::ops::Range<u32>) {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    let sent: Vec<Sent<'_>> = ids
+        .iter()
+        .map(|id| Sent { tenant: "acme", id, time: "2015-05-17T10:05:03Z", bytes: 5, method: "GET" })
+        .collect();
+    pipeline.send(&sent).await;
+}
+
+fn sum(books: &Books) -> (u64, u64, u64, u64) {
+    let sum = |of: fn(&rentroll_aggregator::books::Hour) -> u64| books.hours.iter().map(of).sum();
+    (
+        sum(|hour| hour.tally.accepted),
+        sum(|hour| hour.tally.stored),
+        sum(|hour| hour.tally.duplicate),
+        sum(|hour| hour.found.unwrap()),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_hold_and_a_log_made_anew_is_no_gap() {
+    let mut pipeline = Pipeline::new("books_hold").await;
+    send(&pipeline, 0..500).await;
+    send(&pipeline, 400..700).await;
+    let before = books(&pipeline).await;
+    assert!(before.hold(), "{before:#?}");
+    assert_eq!(sum(&before), (800, 700, 100, 700));
+    assert_eq!(before.chains.iter().map(|chain| chain.next).sum::<u64>(), 800);
+    pipeline.lose_log();
+    send(&pipeline, 600..1000).await;
+    let after = books(&pipeline).await;
+    assert!(after.hold(), "{after:#?}");
+    assert_eq!(sum(&after), (1200, 1000, 200, 1000));
+    assert!(after.chains.iter().all(|chain| chain.logs == 2), "{:?}", after.chains);
+    assert_eq!(after.chains.iter().map(|chain| chain.next).sum::<u64>(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_lost_in_the_store_shows_in_its_hour() {
+    let pipeline = Pipeline::new("books_row_lost").await;
+    send(&pipeline, 0..50).await;
+    pipeline.execute("ALTER TABLE events DELETE WHERE id IN ('7', '8') SETTINGS mutations_sync = 2").await;
+    let off = books(&pipeline).await;
+    assert!(!off.hold());
+    let faults: Vec<&String> = off.hours.iter().flat_map(|hour| &hour.faults).collect();
+    assert_eq!(faults, ["2 events missing"]);
+    // Another source's books are another matter.
+    let other = Selection { source: Some("other".to_owned()), ..Selection::default() };
+    assert!(read(&pipeline.store, &other).await.unwrap().hours.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_lost_in_the_log_show_with_their_positions() {
+    let pipeline = Pipeline::new("books_log_lost").await;
+    send(&pipeline, 0..50).await;
+    let next = books(&pipeline).await.chains.iter().find(|chain| chain.partition == 0).unwrap().next;
+    // As if the log had lost ten positions, and one more inside the next batch.
+    pipeline
+        .execute(&format!(
+            "INSERT INTO batches SELECT * REPLACE ({next} + 10 AS first, {next} + 10 + next - first + 1 AS next, now64(3) AS written_at) \
+             FROM batches FINAL WHERE topic = 'usage' AND partition = 0 ORDER BY first DESC LIMIT 1"
+        ))
+        .await;
+    let off = books(&pipeline).await;
+    let chain = off.chains.iter().find(|chain| chain.partition == 0).unwrap();
+    assert_eq!((chain.gaps.len(), chain.gaps[0].from, chain.gaps[0].to), (1, next, next + 10));
+    assert_eq!((chain.short.len(), chain.short[0].first, chain.missing()), (1, next + 10, 11));
+    assert!(!off.hold());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_waits_is_told_and_one_that_was_passed_over_is_a_fault() {
+    let pipeline = Pipeline::new("books_unfinished").await;
+    send(&pipeline, 0..50).await;
+    let plan = |first: u64, age: &str| {
+        format!(
+            "INSERT INTO batches (topic, partition, first, next, digest, state, written_at) \
+             VALUES ('usage', 0, {first}, {first} + 5, unhex('00'), 0, now64(3) - INTERVAL {age})"
+        )
+    };
+    pipeline.execute(&plan(1_000, "1 MINUTE")).await;
+    let waiting = books(&pipeline).await;
+    assert!(waiting.hold(), "{waiting:#?}");
+    assert_eq!((waiting.unfinished.len(), waiting.unfinished[0].passed_over), (1, false));
+    pipeline.execute(&plan(2_000, "1 HOUR")).await;
+    let off = books(&pipeline).await;
+    assert!(!off.hold());
+    assert!(off.unfinished[1].passed_over);
+}

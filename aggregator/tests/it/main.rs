@@ -1,0 +1,5 @@
+//! The aggregator on the real engine and a real log.
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
+mod books;
+mod common;

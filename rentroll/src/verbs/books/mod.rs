@@ -1,0 +1,81 @@
+//! `rentroll books`: what became of every record that was taken from the log.
+
+use chrono::{DateTime, Utc};
+use rentroll_aggregator::books::{self, Books, Selection};
+
+use crate::cli::{Exit, WrongUse};
+use crate::context::{self, Context};
+use crate::output;
+
+mod sheets;
+
+/// Arguments of `rentroll books`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rentroll books                                   totals per source, and every hour that does not balance
+  rentroll books --all --source web                every hour of one source
+  rentroll books --from 2026-11-24 --to 2026-11-25 --json
+
+Per source and hour of arrival: accepted = stored + duplicate + rejected, and what the store holds, distinct by
+identity, is what the books say. Per log partition: the positions of the batches form an unbroken chain; what the
+log lost, or deleted before it was read, is listed with its positions.
+
+Exits with 3 if any of it does not hold.")]
+pub struct Args {
+    /// Hours of arrival from this time on: 2026-11-24, 2026-11-24T10:00 (UTC).
+    #[arg(long, value_parser = super::when::full_hour)]
+    from: Option<DateTime<Utc>>,
+    /// Hours of arrival before this time.
+    #[arg(long, value_parser = super::when::full_hour)]
+    to: Option<DateTime<Utc>>,
+    /// Only of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Every hour, not only those that do not balance.
+    #[arg(long)]
+    all: bool,
+    /// As JSON, with every hour.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The store's.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let Args { from, to, source, all, json } = args;
+    if let (Some(from), Some(to)) = (from, to)
+        && from >= to
+    {
+        return Err(WrongUse(format!("--from {from} is not before --to {to}")).into());
+    }
+    let config = context.config()?;
+    let store = context::store(&config).await?;
+    let books = books::read(&store, &Selection { from, to, source }).await?;
+    match json {
+        true => output::json(&document(&books))?,
+        false => sheets::print(&books, all)?,
+    }
+    store.close().await;
+    Ok(if books.hold() { Exit::Done } else { Exit::DoesNotHold })
+}
+
+fn document(books: &Books) -> serde_json::Value {
+    let hours: Vec<serde_json::Value> = books
+        .hours
+        .iter()
+        .map(|hour| {
+            let mut shown = serde_json::json!(hour);
+            shown["balances"] = hour.balances().into();
+            shown
+        })
+        .collect();
+    serde_json::json!({
+        "balanced": books.hold(),
+        "hours": hours,
+        "chains": books.chains,
+        "unfinished": books.unfinished,
+    })
+}
