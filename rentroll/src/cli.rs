@@ -62,6 +62,8 @@ pub enum Command {
     Books(verbs::books::Args),
     /// Measure, beside a peer in the same run.
     Bench(verbs::bench::Args),
+    /// Break it on purpose: faults by a seed, and the store against a model to the event.
+    Torture(verbs::torture::Args),
     /// Who uses how much.
     Tenants(verbs::tenants::Args),
     /// Run the whole chain on a real log, and show what comes of it.
@@ -143,6 +145,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             Command::Allocate(args) => verbs::allocate::run(&context, args).await,
             Command::Books(args) => verbs::books::run(&context, args).await,
             Command::Bench(args) => verbs::bench::run(args),
+            Command::Torture(args) => verbs::torture::run(args).await,
             Command::Tenants(args) => verbs::tenants::run(&context, args).await,
             Command::Demo(args) => verbs::demo::run(&context, args).await,
             Command::Doctor(args) => verbs::doctor::run(&context, args).await,

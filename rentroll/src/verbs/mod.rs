@@ -19,5 +19,6 @@ mod month;
 pub mod rejects;
 pub mod tenants;
 pub mod topics;
+pub mod torture;
 pub mod up;
 pub mod when;

@@ -220,7 +220,11 @@ fn describe(status: ExitStatus) -> String {
     format!("ended at once ({status})")
 }
 
-fn libs() -> Result<PathBuf, BrokerError> {
+/// The folder of the broker's jars.
+///
+/// # Errors
+/// [`BrokerError::NoJars`] if they are not there.
+pub fn libs() -> Result<PathBuf, BrokerError> {
     let folder = match std::env::var_os("RENTROLL_KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
         None => {

@@ -1,8 +1,10 @@
-//! What the tests of several crates need: real servers, free ports, waiting with a deadline.
+//! What the tests of several crates and `rentroll torture` need: real servers, free ports, waiting with a
+//! deadline.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+pub mod cluster;
 mod guard;
 pub mod kafka;
 
