@@ -144,7 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             Command::Costs(args) => verbs::costs::run(&context, args).await,
             Command::Allocate(args) => verbs::allocate::run(&context, args).await,
             Command::Books(args) => verbs::books::run(&context, args).await,
-            Command::Bench(args) => verbs::bench::run(args),
+            Command::Bench(args) => verbs::bench::run(args).await,
             Command::Torture(args) => verbs::torture::run(args).await,
             Command::Tenants(args) => verbs::tenants::run(&context, args).await,
             Command::Demo(args) => verbs::demo::run(&context, args).await,

@@ -11,7 +11,7 @@ use rentroll_aggregator::worker::BatchLimits;
 use rentroll_collector::collect::{self, CollectError, Mode, Progress};
 use rentroll_collector::overflow::Lanes;
 use rentroll_engines::health::Health;
-use rentroll_engines::log::SharedLog;
+use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::topics::Topic;
@@ -62,7 +62,7 @@ pub struct System {
     stop_aggregator: Arc<AtomicBool>,
     stop_http: Arc<tokio::sync::Notify>,
     collectors: Vec<JoinHandle<Result<(), CollectError>>>,
-    aggregator: Option<JoinHandle<Result<(), rentroll_engines::log::LogError>>>,
+    aggregator: Option<JoinHandle<Result<(), LogError>>>,
     limits: Option<JoinHandle<()>>,
     http: JoinHandle<std::io::Result<()>>,
 }
@@ -157,11 +157,24 @@ impl System {
         for collector in self.collectors.drain(..) {
             collector.await.context("a collector broke off")??;
         }
-        while self.aggregator.is_some() && self.waiting().await? > 0 {
+        while self.aggregator.is_some() && self.has_work().await? {
             self.fail_if_aggregator_ended().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Whether the aggregator has something to do. A log that is away for a moment (a broker that has just
+    /// started has no coordinator for the group yet) is waited for, as the aggregator itself does.
+    async fn has_work(&self) -> anyhow::Result<bool> {
+        match self.waiting().await {
+            Ok(waiting) => Ok(waiting > 0),
+            Err(error) if matches!(error.downcast_ref(), Some(LogError::Unavailable(_))) => {
+                tracing::warn!(%error, "cannot ask for the lag; asking again");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Records in the log that the aggregator has not done.
@@ -171,7 +184,7 @@ impl System {
     pub async fn waiting(&self) -> anyhow::Result<u64> {
         let Some(log) = self.log.clone() else { return Ok(0) };
         let group = self.group.clone();
-        let lag = tokio::task::spawn_blocking(move || -> Result<u64, rentroll_engines::log::LogError> {
+        let lag = tokio::task::spawn_blocking(move || -> Result<u64, LogError> {
             let mut sum = 0;
             for topic in Topic::ALL {
                 sum += log

@@ -112,6 +112,11 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
     /// SIGTERM, as an operator would; returns when it has ended.
     ///
     /// # Errors

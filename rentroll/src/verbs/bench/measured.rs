@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
 
 /// What a process took.
 pub(super) struct Measured {
@@ -32,10 +32,16 @@ pub(super) fn measure(command: &mut Command) -> anyhow::Result<Measured> {
     Ok(Measured { output, elapsed, cpu })
 }
 
-fn children_cpu() -> anyhow::Result<Duration> {
+/// CPU time of all children that have ended and been waited for.
+pub(super) fn children_cpu() -> anyhow::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot read the children's CPU time")?;
+    Ok(cpu_of(&usage))
+}
+
+/// User and system time.
+pub(super) fn cpu_of(usage: &Usage) -> Duration {
     let duration = |time: nix::sys::time::TimeVal| {
         Duration::new(time.tv_sec().unsigned_abs(), time.tv_usec().unsigned_abs() as u32 * 1_000)
     };
-    Ok(duration(usage.user_time()) + duration(usage.system_time()))
+    duration(usage.user_time()) + duration(usage.system_time())
 }

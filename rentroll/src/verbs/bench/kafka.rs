@@ -1,0 +1,107 @@
+//! The Kafka cluster of a benchmark: one that was named, or a broker of its own, and topics filled with events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use rentroll_engines::log::kafka::topics::{TopicSettings, create_topics};
+use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
+use rentroll_engines::log::{EventLog as _, Record};
+use rentroll_schemas::topics::Topic;
+use rentroll_testing::kafka::Broker;
+
+use super::events::{Generator, Shape};
+
+/// Records per append…
+const APPEND_RECORDS: usize = 5_000;
+/// …and appends at the same time: enough to keep the producer's queue from running dry.
+const APPENDS: usize = 4;
+/// A benchmark's topics are of no use the day after.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// A cluster.
+pub(super) struct Cluster {
+    /// Bootstrap brokers.
+    pub(super) brokers: String,
+    /// What it is, for tables.
+    pub(super) about: String,
+    own: Option<Broker>,
+}
+
+impl Cluster {
+    /// The named one, or a broker from the jars that the tests use.
+    pub(super) fn of(brokers: Option<&str>) -> anyhow::Result<Self> {
+        if let Some(brokers) = brokers {
+            return Ok(Cluster { brokers: brokers.to_owned(), about: brokers.to_owned(), own: None });
+        }
+        eprintln!("starting a Kafka broker…");
+        let broker = Broker::start()?;
+        let about = format!("Apache Kafka {}, one node", rentroll_testing::kafka::VERSION);
+        Ok(Cluster { brokers: broker.address(), about, own: Some(broker) })
+    }
+
+    /// The process of a broker of its own.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.own.as_ref().map(Broker::process)?
+    }
+
+    /// Makes the topics under a prefix, and opens them.
+    pub(super) async fn log(&self, prefix: &str, partitions: u32) -> anyhow::Result<Arc<KafkaLog>> {
+        let config = KafkaConfig {
+            brokers: self.brokers.clone(),
+            prefix: prefix.to_owned(),
+            partitions,
+            ..KafkaConfig::default()
+        };
+        create_topics(&config, &TopicSettings { partitions, replication: 1, retention: RETENTION }).await?;
+        let log = tokio::task::spawn_blocking(move || KafkaLog::open(config)).await??;
+        Ok(Arc::new(log))
+    }
+}
+
+/// What a topic was filled with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    /// Records…
+    pub(super) records: u64,
+    /// …and the bytes of their values.
+    pub(super) bytes: u64,
+}
+
+/// Appends all events of a shape to the usage topic, as the collector would.
+pub(super) async fn fill(log: &Arc<KafkaLog>, shape: &Shape) -> anyhow::Result<Filled> {
+    let mut generator = Generator::new(shape);
+    let mut filled = Filled::default();
+    let mut appends = tokio::task::JoinSet::new();
+    loop {
+        let mut records = Vec::with_capacity(APPEND_RECORDS);
+        let mut json = Vec::with_capacity(320);
+        while records.len() < APPEND_RECORDS && generator.next(&mut json).is_some() {
+            records.push(record(&json)?);
+            json.clear();
+        }
+        if records.is_empty() {
+            break;
+        }
+        filled.records += records.len() as u64;
+        filled.bytes += records.iter().map(|record| record.value.len() as u64).sum::<u64>();
+        while appends.len() >= APPENDS {
+            appends.join_next().await.context("an append vanished")???;
+        }
+        let log = Arc::clone(log);
+        appends.spawn(async move { log.append(Topic::Usage, records).await });
+    }
+    while let Some(append) = appends.join_next().await {
+        append??;
+    }
+    Ok(filled)
+}
+
+fn record(json: &[u8]) -> anyhow::Result<Record> {
+    let event = rentroll_schemas::Event::from_json(json).context("a made event is not one")?;
+    let arrived_at_ms = chrono::Utc::now().timestamp_millis();
+    let mut record = rentroll_collector::collect::event_record(&event, arrived_at_ms, false);
+    record.value = Bytes::copy_from_slice(json);
+    Ok(record)
+}

@@ -1,0 +1,168 @@
+//! Topic to queryable raw rows and rollups, beside ClickHouse's own Kafka table engine on the same topic.
+//!
+//! Every side runs in a process of its own, one after the other, with an engine of its own on an empty folder;
+//! what counts is the CPU time of that process from the first record to the last row that can be queried. The
+//! broker's CPU time is nobody's: all sides read the same records.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::events::{self, Shape};
+use super::kafka::{self, Cluster};
+use super::process::{Cost, Taken, Watched};
+use crate::cli::Exit;
+
+mod check;
+mod own;
+mod peer;
+mod report;
+
+pub(super) use check::part_main as check_part;
+pub(super) use peer::part_main as peer_part;
+
+/// Arguments of `rentroll bench pipeline`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rentroll bench pipeline                              2 million events through a broker of its own
+  rentroll bench pipeline --events 200000 --runs 3     smaller, three times, medians
+  rentroll bench pipeline --brokers 127.0.0.1:9092     through this cluster; leaves topics named bench-…
+
+Exits with 3 if what is stored does not add up to what was sent.")]
+pub(super) struct Args {
+    /// Events in the topic.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Tenants, drawn by a Zipf law…
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    tenants: u32,
+    /// …with this exponent.
+    #[arg(long, default_value_t = 1.1)]
+    zipf: f64,
+    /// The events' times span so many minutes.
+    #[arg(long, default_value_t = 180)]
+    minutes: u32,
+    /// Partitions of the topics.
+    #[arg(long, default_value_t = 4)]
+    partitions: u32,
+    /// Runs of each side, in turn; the medians are compared.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// A Kafka cluster; without it a broker is started from the jars of `cargo xtask install`.
+    #[arg(long)]
+    brokers: Option<String>,
+    /// Without the peer: only this program.
+    #[arg(long)]
+    alone: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One side of the comparison, one run.
+#[derive(Clone, Debug, Serialize)]
+struct Run {
+    side: &'static str,
+    /// From the first record to the last row.
+    work: Cost,
+    /// Of the process itself: loading and opening the engine, joining the group, closing.
+    startup: Cost,
+    rss_peak_bytes: u64,
+    threads: Vec<(String, u64)>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
+    let cluster = Cluster::of(args.brokers.as_deref())?;
+    let scratch = Scratch::new()?;
+    let shape = Shape {
+        events: args.events,
+        tenants: args.tenants,
+        zipf: args.zipf,
+        minutes: args.minutes,
+        ends_at_ms: chrono::Utc::now().timestamp_millis(),
+        seed: 1,
+    };
+    let prefix = format!("bench-{}-", std::process::id());
+    let log = cluster.log(&prefix, args.partitions).await?;
+    let empty = format!("{prefix}empty-");
+    drop(cluster.log(&empty, args.partitions).await?);
+    eprintln!("filling the topic…");
+    let filled = kafka::fill(&log, &shape).await?;
+    drop(log);
+
+    let mut runs = Vec::new();
+    let mut checks = Vec::new();
+    for number in 0..args.runs {
+        let folder = scratch.path().join(format!("own-{number}"));
+        let own = own::Own { folder: &folder, brokers: &cluster.brokers, partitions: args.partitions };
+        runs.push(own.run(&empty, &prefix)?);
+        checks.push(own.check(&shape)?);
+        remove(&folder)?;
+        if args.alone {
+            continue;
+        }
+        for rollups in [peer::Rollups::Minute, peer::Rollups::MinuteHourDay] {
+            let folder = scratch.path().join(format!("peer-{number}-{}", rollups.name()));
+            let spec = peer::PeerSpec {
+                folder: folder.clone(),
+                brokers: cluster.brokers.clone(),
+                topic: format!("{prefix}usage"),
+                group: format!("peer-{number}-{}", rollups.name()),
+                rollups,
+                shape: shape.clone(),
+            };
+            let (run, check) = peer::run(spec)?;
+            runs.push(run);
+            checks.push(check);
+            remove(&folder)?;
+        }
+    }
+    let report = report::Report {
+        shape,
+        filled: (filled.records, filled.bytes),
+        kafka: cluster.about.clone(),
+        runs,
+        checks,
+    };
+    report.print(args.json)?;
+    Ok(if report.adds_up() { Exit::Done } else { Exit::DoesNotHold })
+}
+
+/// This binary, doing one part of a benchmark; what it answered, and what it took.
+fn part<S: Serialize, A: serde::de::DeserializeOwned>(name: &str, spec: &S) -> anyhow::Result<(A, Taken)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bench", "part", name, &serde_json::to_string(spec)?]);
+    command.env("RENTROLL_LOG", "error");
+    let taken = Watched::spawn(&mut command)?.wait()?;
+    let answer = serde_json::from_str(&taken.stdout)
+        .with_context(|| format!("cannot read what `bench part {name}` answered: {}", taken.stdout))?;
+    Ok((answer, taken))
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// A folder for everything, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("rentroll-bench-pipeline-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Scratch(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
