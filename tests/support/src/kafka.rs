@@ -232,12 +232,7 @@ fn describe(status: ExitStatus) -> String {
 pub fn libs() -> Result<PathBuf, BrokerError> {
     let folder = match std::env::var_os("RENTROLL_KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-            let cache =
-                cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-            cache.unwrap_or_default().join(format!("rentroll/kafka-{VERSION}/lib"))
-        }
+        None => crate::cache_folder().join(format!("kafka-{VERSION}/lib")),
     };
     let jar = folder.join(format!("kafka_2.13-{VERSION}.jar"));
     if jar.is_file() { Ok(folder) } else { Err(BrokerError::NoJars(folder)) }

@@ -2,6 +2,7 @@
 //! deadline.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub mod cluster;
@@ -30,4 +31,12 @@ pub fn wait_until<T>(wait: Duration, mut found: impl FnMut() -> Option<T>) -> Op
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Where `cargo xtask` keeps what it has downloaded and built: `$XDG_CACHE_HOME/rentroll`, else
+/// `~/.cache/rentroll`.
+pub fn cache_folder() -> PathBuf {
+    let not_empty = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = not_empty("XDG_CACHE_HOME").or_else(|| not_empty("HOME").map(|home| home.join(".cache")));
+    cache.unwrap_or_default().join("rentroll")
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub(super) const EVENT_TYPE: &str = "api.request";
 /// Their measures, in the order of [`Drawn::measures`]; each has a meter of the same name.
 pub(super) const MEASURES: [&str; 3] = ["bytes_out", "compute_ms", "rows_read"];
+/// Before the `/` of every event's source: the name that a token of a trusted source is bound to.
+pub(super) const SOURCE: &str = "gateway";
 /// Where the events come from: so many sources.
 const SOURCES: u64 = 8;
 /// A tenant sits in one of so many regions.
@@ -90,7 +92,7 @@ impl Generator {
         // Writing to memory cannot fail.
         let _ = write!(
             out,
-            r#"{{"specversion":"1.0","id":"{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}","source":"gateway-{source}","type":"{EVENT_TYPE}","subject":"{}","time":"{}","data":{{"bytes_out":{bytes_out},"compute_ms":{}.{:03},"rows_read":{rows_read},"region":"{region}""#,
+            r#"{{"specversion":"1.0","id":"{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}","source":"{SOURCE}/{source}","type":"{EVENT_TYPE}","subject":"{}","time":"{}","data":{{"bytes_out":{bytes_out},"compute_ms":{}.{:03},"rows_read":{rows_read},"region":"{region}""#,
             high >> 32,
             high >> 16 & 0xffff,
             high & 0xfff,

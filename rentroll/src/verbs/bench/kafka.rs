@@ -41,9 +41,9 @@ impl Cluster {
         Ok(Cluster { brokers: broker.address(), about, own: Some(broker) })
     }
 
-    /// The process of a broker of its own.
-    pub(super) fn process(&self) -> Option<u32> {
-        self.own.as_ref().map(Broker::process)?
+    /// CPU time that a broker of its own has taken.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        super::process::cpu_of(self.own.as_ref()?.process()?)
     }
 
     /// Makes the topics under a prefix, and opens them.

@@ -3,6 +3,10 @@
 //! Machines are shared and noisy, so a time alone says little: what is compared is CPU time, and both sides run
 //! one after the other on the same input.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::cli::Exit;
@@ -10,6 +14,7 @@ use crate::output;
 
 mod access_log;
 mod events;
+mod ingest;
 mod kafka;
 mod measured;
 mod pipeline;
@@ -28,6 +33,8 @@ enum Bench {
     AccessLog(access_log::Args),
     /// Topic to queryable raw rows and rollups, beside ClickHouse's own Kafka table engine.
     Pipeline(pipeline::Args),
+    /// HTTP ingest with a durable ack, beside Benthos, and beside what disk and Kafka can do at most.
+    Ingest(ingest::Args),
     /// One side of a benchmark, in a process of its own, so that its CPU time can be told.
     #[command(hide = true)]
     Part {
@@ -46,13 +53,16 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.bench {
         Bench::AccessLog(args) => access_log::run(args),
         Bench::Pipeline(args) => pipeline::run(args).await,
-        Bench::Part { name, spec } => part(&name, &spec).await,
+        Bench::Ingest(args) => ingest::run(args).await,
+        Bench::Part { name, spec } => part_main(&name, &spec).await,
     }
 }
 
-async fn part(name: &str, spec: &str) -> anyhow::Result<Exit> {
+async fn part_main(name: &str, spec: &str) -> anyhow::Result<Exit> {
     match name {
         "peer" => answer(&pipeline::peer_part(serde_json::from_str(spec)?).await?),
+        "load" => answer(&ingest::load_part(serde_json::from_str(spec)?).await?),
+        "sync" => answer(&ingest::sync_part(&serde_json::from_str(spec)?)?),
         "check" => answer(&pipeline::check_part(serde_json::from_str(spec)?).await?),
         other => anyhow::bail!("a benchmark has no part `{other}`"),
     }
@@ -62,4 +72,39 @@ async fn part(name: &str, spec: &str) -> anyhow::Result<Exit> {
 fn answer(answer: &impl serde::Serialize) -> anyhow::Result<Exit> {
     output::line(&serde_json::to_string(answer)?)?;
     Ok(Exit::Done)
+}
+
+/// This binary, doing one part of a benchmark; what it answered, and what it took.
+fn part<S: serde::Serialize, A: serde::de::DeserializeOwned>(
+    name: &str,
+    spec: &S,
+) -> anyhow::Result<(A, process::Taken)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bench", "part", name, &serde_json::to_string(spec)?]);
+    command.env("RENTROLL_LOG", "error");
+    let taken = process::Watched::spawn(&mut command)?.wait()?;
+    let answer = serde_json::from_str(&taken.stdout)
+        .with_context(|| format!("cannot read what `bench part {name}` answered: {}", taken.stdout))?;
+    Ok((answer, taken))
+}
+
+/// A folder for everything, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("rentroll-bench-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Scratch(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

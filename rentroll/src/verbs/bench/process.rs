@@ -130,9 +130,9 @@ impl Watched {
         })
     }
 
-    /// Its process id.
-    pub(super) fn id(&self) -> u32 {
-        self.child.id()
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait().context("cannot wait for a child")?.is_some())
     }
 
     /// Waits for its end.
@@ -166,7 +166,7 @@ impl Watched {
     pub(super) fn so_far(&mut self) -> (Duration, u64) {
         self.looked_at = None;
         self.look();
-        (cpu_of_stat(&format!("/proc/{}/stat", self.child.id())).unwrap_or_default().1, self.rss_peak_bytes)
+        (cpu_of(self.child.id()).unwrap_or_default(), self.rss_peak_bytes)
     }
 
     fn look(&mut self) {
@@ -215,6 +215,11 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> Said {
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut said));
         String::from_utf8_lossy(&said).into_owned()
     })
+}
+
+/// CPU time of a process so far.
+pub(super) fn cpu_of(process: u32) -> Option<Duration> {
+    cpu_of_stat(&format!("/proc/{process}/stat")).map(|(_, cpu)| cpu)
 }
 
 /// Peak memory of this process, bytes.

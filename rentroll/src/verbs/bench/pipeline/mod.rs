@@ -4,15 +4,15 @@
 //! what counts is the CPU time of that process from the first record to the last row that can be queried. The
 //! broker's CPU time is nobody's: all sides read the same records.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use super::events::{self, Shape};
 use super::kafka::{self, Cluster};
-use super::process::{Cost, Taken, Watched};
+use super::process::Cost;
+use super::{Scratch, part};
 use crate::cli::Exit;
 
 mod check;
@@ -76,7 +76,7 @@ struct Run {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let cluster = Cluster::of(args.brokers.as_deref())?;
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("pipeline")?;
     let shape = Shape {
         events: args.events,
         tenants: args.tenants,
@@ -131,38 +131,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(if report.adds_up() { Exit::Done } else { Exit::DoesNotHold })
 }
 
-/// This binary, doing one part of a benchmark; what it answered, and what it took.
-fn part<S: Serialize, A: serde::de::DeserializeOwned>(name: &str, spec: &S) -> anyhow::Result<(A, Taken)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "part", name, &serde_json::to_string(spec)?]);
-    command.env("RENTROLL_LOG", "error");
-    let taken = Watched::spawn(&mut command)?.wait()?;
-    let answer = serde_json::from_str(&taken.stdout)
-        .with_context(|| format!("cannot read what `bench part {name}` answered: {}", taken.stdout))?;
-    Ok((answer, taken))
-}
-
 fn remove(folder: &Path) -> anyhow::Result<()> {
     std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
-}
-
-/// A folder for everything, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("rentroll-bench-pipeline-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Scratch(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
