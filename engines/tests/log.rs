@@ -4,7 +4,12 @@
 
 #[path = "log/common.rs"]
 mod common;
+#[path = "log/groups.rs"]
+mod groups;
 #[path = "log/kafka.rs"]
 mod kafka;
 #[path = "log/suite.rs"]
 mod suite;
+#[cfg(feature = "kafka-tls")]
+#[path = "log/tls.rs"]
+mod tls;

@@ -31,6 +31,13 @@ const NEEDS: &[Need] = &[
     Need { what: "npm", packages: &["npm"], is_present: has_npm_or_its_package, purpose: Purpose::Demo },
     Need { what: "npm", packages: &["npm"], is_present: || find("npm").is_some(), purpose: Purpose::Test },
     Need { what: "curl", packages: &["curl"], is_present: || find("curl").is_some(), purpose: Purpose::Test },
+    // Kafka over TLS, which the tests build in and the demo does without.
+    Need {
+        what: "OpenSSL's headers",
+        packages: &["libssl-dev", "pkg-config"],
+        is_present: || Run::new("pkg-config").args(["--exists", "openssl"]).succeeds(),
+        purpose: Purpose::Test,
+    },
     // A Kafka 4 broker needs Java 17.
     Need {
         what: "Java 17",

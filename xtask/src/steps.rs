@@ -67,6 +67,9 @@ pub(crate) const ALL: &[Step] = &[
     },
 ];
 
+/// TLS for Kafka, which a plain build leaves out as it needs OpenSSL's headers: the tests have them installed.
+const WITH_TLS: [&str; 2] = ["--features", "rentroll/kafka-tls"];
+
 /// The steps' names, for messages.
 pub(crate) fn names() -> String {
     ALL.iter().map(|step| step.name).collect::<Vec<_>>().join(", ")
@@ -93,7 +96,7 @@ impl Bench {
 
     /// Builds exactly what the step `test` builds, so that the two share every artefact.
     fn build(&self) -> Result<()> {
-        self.cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]).run()
+        self.cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]).args(WITH_TLS).run()
     }
 
     /// The demo, started by the first step that looks at it.
@@ -111,7 +114,8 @@ fn fmt(bench: &mut Bench) -> Result<()> {
 }
 
 fn clippy(bench: &mut Bench) -> Result<()> {
-    bench.cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
+    let clippy = bench.cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(WITH_TLS);
+    clippy.args(["--", "-D", "warnings"]).run()
 }
 
 /// Without the advisories: their database is not always within reach, and a test must not depend on the day.
@@ -133,7 +137,7 @@ fn cargo_deny(bench: &Bench, arguments: &[&str]) -> Result<()> {
 }
 
 fn cargo_test(bench: &mut Bench) -> Result<()> {
-    bench.cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]).run()
+    bench.cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(WITH_TLS).run()
 }
 
 fn clients(bench: &mut Bench) -> Result<()> {

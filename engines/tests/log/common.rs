@@ -34,7 +34,7 @@ pub(crate) enum Side {
 /// What stands behind a log.
 enum Ground {
     Embedded(TempDir),
-    Kafka { config: KafkaConfig, broker: Option<Broker> },
+    Kafka { config: Box<KafkaConfig>, broker: Option<Box<Broker>> },
 }
 
 /// A log under test.
@@ -73,11 +73,15 @@ impl World {
 
     /// A log on that broker, under a prefix of its own, with those client settings.
     pub(crate) fn kafka(address: &str, broker: Option<Broker>, client: &[(&str, &str)]) -> World {
-        let config = kafka_config(address, client);
+        World::of_config(kafka_config(address, client), broker)
+    }
+
+    /// A log so configured, whose topics are made.
+    pub(crate) fn of_config(config: KafkaConfig, broker: Option<Broker>) -> World {
         let settings =
             TopicSettings { partitions: PARTITIONS, replication: 1, retention: Duration::from_secs(3600) };
         Runtime::new().unwrap().block_on(create_topics(&config, &settings)).unwrap();
-        World::on(Ground::Kafka { config, broker })
+        World::on(Ground::Kafka { config: Box::new(config), broker: broker.map(Box::new) })
     }
 
     fn on(ground: Ground) -> World {
@@ -92,7 +96,7 @@ impl World {
                 let config = EmbeddedConfig { partitions: PARTITIONS, ..EmbeddedConfig::new(folder.path()) };
                 Arc::new(EmbeddedLog::open(config).unwrap())
             }
-            Ground::Kafka { config, .. } => Arc::new(KafkaLog::open(config.clone()).unwrap()),
+            Ground::Kafka { config, .. } => Arc::new(KafkaLog::open(KafkaConfig::clone(config)).unwrap()),
         });
     }
 

@@ -7,16 +7,14 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rentroll_engines::log::kafka::topics::{TopicSettings, create_topics};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
-use rentroll_engines::log::{LogError, PartitionReader, Result, Subscription};
+use rentroll_engines::log::{LogError, Result};
 use rentroll_schemas::topics::Topic;
 use rentroll_testing::kafka::Broker;
 use rentroll_testing::wait_until;
 use tokio::runtime::Runtime;
 
-use crate::common::{PARTITIONS, PATIENCE, Side, World, by_partition, gain, kafka_config, record, record_in};
-
-const LANES: [Topic; 2] = [Topic::Usage, Topic::Overflow];
-type Readers = Vec<Box<dyn PartitionReader>>;
+use crate::common::{PARTITIONS, PATIENCE, Side, World, by_partition, kafka_config, record, record_in};
+use crate::groups::{is_revoked, settle};
 
 fn settings(partitions: u32) -> TopicSettings {
     TopicSettings { partitions, replication: 1, retention: Duration::from_secs(7200) }
@@ -32,76 +30,6 @@ fn create(config: &KafkaConfig, settings: &TopicSettings) -> Result<Vec<(String,
             (report.name, report.created, differences.collect())
         })
         .collect())
-}
-
-fn is_revoked<T>(result: Result<T>) -> bool {
-    matches!(result, Err(LogError::Revoked { .. }))
-}
-
-/// Drops readers that were revoked, takes what was gained, until this member holds `partitions` of each lane.
-fn settle(members: &mut [(&mut Box<dyn Subscription>, &mut Readers)], wanted: &[usize]) {
-    let settled = wait_until(PATIENCE, || {
-        for (subscription, readers) in members.iter_mut() {
-            readers.retain_mut(|reader| reader.committed().is_ok());
-            readers.extend(subscription.gained(Duration::from_millis(50)).unwrap());
-        }
-        let held: Vec<usize> = members.iter().map(|(_, readers)| readers.len()).collect();
-        (held == wanted).then_some(())
-    });
-    let held: Vec<usize> = members.iter().map(|(_, readers)| readers.len()).collect();
-    assert!(settled.is_some(), "members hold {held:?} partitions, not {wanted:?}");
-}
-
-fn lane(readers: &Readers, topic: Topic) -> BTreeSet<u32> {
-    readers.iter().filter(|reader| reader.topic() == topic).map(|reader| reader.partition()).collect()
-}
-
-#[test]
-fn members_share_partitions_and_a_leaver_hands_its_over() {
-    let world = World::new(Side::Kafka);
-    world.append(Topic::Usage, 0..400);
-    let mut one = world.log().subscribe("group", &LANES).unwrap();
-    let mut of_one = Vec::new();
-    gain(&mut one, &mut of_one, 8);
-
-    let mut two = world.log().subscribe("group", &LANES).unwrap();
-    let mut of_two = Vec::new();
-    settle(&mut [(&mut one, &mut of_one), (&mut two, &mut of_two)], &[4, 4]);
-    for readers in [&of_one, &of_two] {
-        assert_eq!(
-            lane(readers, Topic::Usage),
-            lane(readers, Topic::Overflow),
-            "partition n of both lanes together"
-        );
-    }
-    let shared: BTreeSet<u32> = &lane(&of_one, Topic::Usage) | &lane(&of_two, Topic::Usage);
-    assert_eq!(shared, (0..PARTITIONS).collect());
-
-    // The second member does half of each of its partitions, and leaves.
-    let mut done = BTreeSet::new();
-    for reader in of_two.iter_mut().filter(|reader| reader.topic() == Topic::Usage) {
-        let read = reader.read(20, PATIENCE).unwrap();
-        assert!(!read.is_empty());
-        reader.commit(read.last().unwrap().position + 1).unwrap();
-        done.extend(read.into_iter().map(|one| one.record.key));
-    }
-    drop(two);
-    assert!(of_two.iter_mut().all(|reader| is_revoked(reader.read(1, Duration::ZERO))));
-    settle(&mut [(&mut one, &mut of_one)], &[8]);
-
-    // The first member reads the rest: nothing is missing, nothing of what was committed comes again.
-    let expected: BTreeSet<_> =
-        (0..400).map(|number| record(number).key).filter(|key| !done.contains(key)).collect();
-    let mut rest = BTreeSet::new();
-    let all = wait_until(PATIENCE, || {
-        for reader in of_one.iter_mut().filter(|reader| reader.topic() == Topic::Usage) {
-            let read = reader.read(1000, Duration::from_millis(20)).unwrap();
-            rest.extend(read.into_iter().map(|one| one.record.key));
-        }
-        (rest.len() >= expected.len()).then_some(())
-    });
-    assert!(all.is_some(), "{} of {} came", rest.len(), expected.len());
-    assert_eq!(rest, expected);
 }
 
 #[test]

@@ -87,7 +87,13 @@ pub fn parse(
         let Some(key) = name.strip_prefix(PREFIX).filter(|key| key.contains("__")) else {
             continue;
         };
-        let key: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+        let mut key: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+        if let [log, kafka, client, setting] = &mut key[..]
+            && [&*log, &*kafka, &*client] == ["log", "kafka", "client"]
+        {
+            // A shell takes no variable with a dot in its name, and Kafka's settings have little else.
+            *setting = setting.replace('_', ".");
+        }
         set(&mut table, &key, literal(&value));
         config = Config::deserialize(table.clone())
             .or_else(|error| {
@@ -127,7 +133,11 @@ fn line_at(text: &str, offset: usize) -> usize {
 /// The line on which `a.b.c` is set, as near as the file's text tells: the last part of the key, behind the
 /// header of its section.
 fn line_of_key(text: &str, key: &str) -> usize {
-    let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
+    // Behind [log.kafka.client] the key itself has dots, in quotes.
+    let (section, last) = match key.strip_prefix("log.kafka.client.") {
+        Some(setting) => ("log.kafka.client", setting),
+        None => key.rsplit_once('.').unwrap_or(("", key)),
+    };
     let (section, index) = match section.split_once('[') {
         Some((name, rest)) => (name.to_owned(), rest.trim_end_matches(']').parse().unwrap_or(0)),
         None => (section.to_owned(), 0),
@@ -146,7 +156,7 @@ fn line_of_key(text: &str, key: &str) -> usize {
             if inside {
                 header_line = number + 1;
             }
-        } else if inside && line.split('=').next().map(str::trim) == Some(last) {
+        } else if inside && line.split('=').next().map(|key| key.trim().trim_matches('"')) == Some(last) {
             return number + 1;
         }
     }
@@ -227,6 +237,18 @@ mod tests {
             ("[log]\n\npartitions = 0\n", "dir/rentroll.toml:3: log.partitions: must be from 1 to 1024"),
             ("[stor]\n", "dir/rentroll.toml:1: unknown field `stor`"),
             ("[log\n", "dir/rentroll.toml:1: "),
+            (
+                "[log]\nkind = \"kafka\"\n[log.kafka.client]\n\"acks\" = \"1\"\n",
+                "dir/rentroll.toml:4: log.kafka.client.acks: cannot be changed",
+            ),
+            (
+                "[log]\nkind = \"kafka\"\n[log.kafka.client]\n\"sasl.mechanism\" = \"GSSAPI\"\n",
+                "dir/rentroll.toml:4: log.kafka.client.sasl.mechanism: this build has no Kerberos",
+            ),
+            (
+                "[log]\nkind = \"kafka\"\n[log.kafka]\nqueue_bytes_max = 1\n",
+                "dir/rentroll.toml:4: log.kafka.queue_bytes_max: must be from",
+            ),
             ("[store]\nlisten = \"0.0.0.0:1\"\n", "dir/rentroll.toml:2: store.listen: must be a loopback"),
         ] {
             let message = read(text, &[]).unwrap_err().to_string();
@@ -244,6 +266,8 @@ mod tests {
         assert_eq!((config.log.partitions, config.store.url.as_deref()), (8, Some("http://ch:8123")));
         let password = read("", &[("RENTROLL_STORE__PASSWORD", "12345678")]).unwrap().store.password;
         assert_eq!(password.as_deref(), Some("12345678"));
+        let kafka = read("", &[("RENTROLL_LOG__KAFKA__CLIENT__SASL_PASSWORD", "123")]).unwrap().log.kafka;
+        assert_eq!(kafka.client.get("sasl.password").map(String::as_str), Some("123"));
         for (name, value, expected) in [
             (
                 "RENTROLL_LOG__PARTITION",

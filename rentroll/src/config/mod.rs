@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rentroll_collector::overflow::OverflowConfig;
 use rentroll_collector::source::SourceConfig;
+use rentroll_engines::log::LogError;
 use rentroll_engines::log::kafka::{Compression, GroupProtocol, KafkaConfig};
 use serde::{Deserialize, Serialize};
 
@@ -233,8 +234,12 @@ impl Config {
         if !(1..=1024).contains(&self.log.partitions) {
             return fail("log.partitions", "must be from 1 to 1024");
         }
-        if self.log.kind == LogKind::Kafka && self.log.kafka.brokers.trim().is_empty() {
-            return fail("log.kafka.brokers", "must not be empty");
+        if self.log.kind == LogKind::Kafka {
+            match crate::context::kafka_config(self).check() {
+                Ok(()) => {}
+                Err(LogError::Setting { key, reason }) => return Err((format!("log.kafka.{key}"), reason)),
+                Err(error) => return Err(("log.kafka".to_owned(), error.to_string())),
+            }
         }
         if !rentroll_schemas::meter::is_name(&self.store.database) {
             return fail("store.database", "only a-z, 0-9 and _, beginning with a letter");

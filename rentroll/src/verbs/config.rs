@@ -72,6 +72,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             let mut config = context.config()?;
             // A password is never printed, not even to its owner's terminal.
             config.store.password = config.store.password.map(|_| "********".to_owned());
+            for (name, value) in &mut config.log.kafka.client {
+                if rentroll_engines::log::kafka::is_secret(name) {
+                    *value = "********".to_owned();
+                }
+            }
             if json {
                 output::json(&config)?;
             } else {

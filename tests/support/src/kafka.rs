@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tempfile::TempDir;
 
 use crate::guard::Guard;
+use crate::tls::{Keys, PASSWORD};
 use crate::{free_port, wait_until};
 
 /// The version that the tests run against.
@@ -55,8 +56,24 @@ pub struct Broker {
     folder: TempDir,
     libs: PathBuf,
     port: u16,
+    doors: Option<Doors>,
     running: Option<Running>,
 }
+
+/// Listeners that ask who is there, beside the open one.
+#[derive(Debug)]
+struct Doors {
+    keys: Keys,
+    /// TLS, and a certificate that the broker trusts.
+    certificate: u16,
+    /// TLS, and a user with a password, by PLAIN or SCRAM-SHA-512.
+    password: u16,
+}
+
+/// The user whom [`Broker::start_secure`] knows.
+pub const USER: &str = "alice";
+/// That user's password.
+pub const USER_PASSWORD: &str = "alice's secret";
 
 #[derive(Debug)]
 struct Running {
@@ -70,6 +87,19 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`].
     pub fn start() -> Result<Self, BrokerError> {
+        Broker::start_with(false)
+    }
+
+    /// One that has two more listeners, by TLS: [`by_certificate`](Broker::by_certificate) and
+    /// [`by_password`](Broker::by_password).
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub fn start_secure() -> Result<Self, BrokerError> {
+        Broker::start_with(true)
+    }
+
+    fn start_with(secure: bool) -> Result<Self, BrokerError> {
         let libs = libs()?;
         let io = |what: &str| {
             let what = what.to_owned();
@@ -81,10 +111,18 @@ impl Broker {
             .map_err(io("make a folder for the Kafka broker"))?;
         let port = free_port().map_err(io("find a free port"))?;
         let controller = free_port().map_err(io("find a free port"))?;
-        let properties = properties(folder.path(), port, controller);
+        let doors = match secure {
+            false => None,
+            true => Some(Doors {
+                keys: Keys::make(folder.path()).map_err(io("make keys with keytool"))?,
+                certificate: free_port().map_err(io("find a free port"))?,
+                password: free_port().map_err(io("find a free port"))?,
+            }),
+        };
+        let properties = properties(folder.path(), port, controller, doors.as_ref());
         fs::write(folder.path().join("server.properties"), properties)
             .map_err(io("write server.properties"))?;
-        let mut broker = Broker { folder, libs, port, running: None };
+        let mut broker = Broker { folder, libs, port, doors, running: None };
         broker.format()?;
         broker.restart()?;
         Ok(broker)
@@ -115,6 +153,37 @@ impl Broker {
     /// Its process, while it runs.
     pub fn process(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.child.id())
+    }
+
+    /// `host:port` where a client shows a certificate.
+    ///
+    /// # Panics
+    /// If this broker was not started by [`Broker::start_secure`].
+    pub fn by_certificate(&self) -> String {
+        format!("127.0.0.1:{}", self.doors().certificate)
+    }
+
+    /// `host:port` where a client gives [`USER`] and [`USER_PASSWORD`].
+    ///
+    /// # Panics
+    /// If this broker was not started by [`Broker::start_secure`].
+    pub fn by_password(&self) -> String {
+        format!("127.0.0.1:{}", self.doors().password)
+    }
+
+    /// The keys of this broker and of its clients.
+    ///
+    /// # Panics
+    /// If this broker was not started by [`Broker::start_secure`].
+    pub fn keys(&self) -> &Keys {
+        &self.doors().keys
+    }
+
+    fn doors(&self) -> &Doors {
+        match &self.doors {
+            Some(doors) => doors,
+            None => panic!("this broker has only its open listener"),
+        }
     }
 
     /// SIGTERM, as an operator would; returns when it has ended.
@@ -177,8 +246,14 @@ impl Broker {
 
     fn format(&self) -> Result<(), BrokerError> {
         let io = |source| BrokerError::Io { what: "start java (Java 17 or newer is needed)".into(), source };
+        let user = format!("SCRAM-SHA-512=[name={USER},password={USER_PASSWORD}]");
+        let add_user = ["--add-scram", user.as_str()];
+        let users: &[&str] = if self.doors.is_some() { &add_user } else { &[] };
         let status = self
-            .java("kafka.tools.StorageTool", &["format", "-t", "cmVudHJvbGwtdGVzdGluZw", "-c"])
+            .java(
+                "kafka.tools.StorageTool",
+                &[&["format", "-t", "cmVudHJvbGwtdGVzdGluZw"], users, &["-c"]].concat(),
+            )
             .map_err(io)?
             .status()
             .map_err(io)?;
@@ -239,17 +314,25 @@ pub fn libs() -> Result<PathBuf, BrokerError> {
 }
 
 /// One node that is broker and controller, with timeouts that let it come back soon after kill -9.
-fn properties(folder: &Path, port: u16, controller: u16) -> String {
+fn properties(folder: &Path, port: u16, controller: u16, doors: Option<&Doors>) -> String {
     let data = folder.join("data");
+    let (listeners, protocols, security) = match doors {
+        None => Default::default(),
+        Some(doors) => (
+            format!(",CERT://127.0.0.1:{},USER://127.0.0.1:{}", doors.certificate, doors.password),
+            ",CERT:SSL,USER:SASL_SSL",
+            security(&doors.keys),
+        ),
+    };
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -261,9 +344,39 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
+group.consumer.min.session.timeout.ms=500
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=100
+group.consumer.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
-",
+{security}",
         data = data.display()
+    )
+}
+
+/// What the listeners with a question need to know. A value of a properties file ends with its line, and a
+/// quote in a JAAS value is its end: [`USER_PASSWORD`] has neither `"` nor a line break.
+fn security(keys: &Keys) -> String {
+    let (server, trust) = (keys.store("server"), keys.store("trust"));
+    format!(
+        "\
+inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PKCS12
+ssl.keystore.location={server}
+ssl.keystore.password={PASSWORD}
+ssl.key.password={PASSWORD}
+ssl.truststore.type=PKCS12
+ssl.truststore.location={trust}
+ssl.truststore.password={PASSWORD}
+listener.name.cert.ssl.client.auth=required
+listener.name.user.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.user.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_{USER}=\"{USER_PASSWORD}\";
+listener.name.user.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+",
+        server = server.display(),
+        trust = trust.display(),
     )
 }

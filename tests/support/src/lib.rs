@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub mod cluster;
 mod guard;
 pub mod kafka;
+pub mod tls;
 
 /// A TCP port of 127.0.0.1 on which nothing listens at this moment.
 ///

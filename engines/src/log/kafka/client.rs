@@ -110,6 +110,7 @@ pub(super) fn settings(config: &KafkaConfig, side: Side, defaults: &[(&str, &str
             client.set(name, value);
         }
     }
+    features::check_whole(&client)?;
     Ok(client)
 }
 

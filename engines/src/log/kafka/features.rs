@@ -1,6 +1,8 @@
 //! What this build of the client library can do: TLS and what stands on it comes with the cargo feature
 //! `kafka-tls`, because it links OpenSSL.
 
+use rdkafka::ClientConfig;
+
 use crate::log::{LogError, Result};
 
 /// Whether TLS, SASL SCRAM and OAUTHBEARER, and zstd are built in.
@@ -11,12 +13,11 @@ pub const HAS_TLS: bool = cfg!(feature = "kafka-tls");
 ///
 /// The library's own words ("No such configuration property") send people to look for a typing error.
 pub(super) fn check(key: &str, name: &str, value: &str) -> Result<()> {
-    if name == "sasl.mechanism" || name == "sasl.mechanisms" || name.starts_with("sasl.kerberos.") {
-        if value.eq_ignore_ascii_case("GSSAPI") || name.starts_with("sasl.kerberos.") {
-            let reason =
-                "this build has no Kerberos (GSSAPI); use PLAIN or SCRAM over TLS, or client certificates";
-            return Err(LogError::Setting { key: key.to_owned(), reason: reason.to_owned() });
-        }
+    let names_kerberos = is_mechanism(name) && value.eq_ignore_ascii_case("GSSAPI");
+    if names_kerberos || name.starts_with("sasl.kerberos.") {
+        let reason =
+            "this build has no Kerberos (GSSAPI); use PLAIN or SCRAM over TLS, or client certificates";
+        return Err(LogError::Setting { key: key.to_owned(), reason: reason.to_owned() });
     }
     if HAS_TLS || !needs_tls(name, value) {
         return Ok(());
@@ -27,6 +28,23 @@ pub(super) fn check(key: &str, name: &str, value: &str) -> Result<()> {
         if name.starts_with("ssl.") || name.starts_with("enable.ssl.") { name } else { value }
     );
     Err(LogError::Setting { key: key.to_owned(), reason })
+}
+
+/// Refuses SASL without a mechanism: the library would take Kerberos, which it does not have.
+pub(super) fn check_whole(client: &ClientConfig) -> Result<()> {
+    let sasl =
+        client.get("security.protocol").is_some_and(|value| value.to_ascii_lowercase().starts_with("sasl"));
+    if !sasl || client.config_map().keys().any(|name| is_mechanism(name)) {
+        return Ok(());
+    }
+    Err(LogError::Setting {
+        key: "client.sasl.mechanism".to_owned(),
+        reason: "is missing: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER".to_owned(),
+    })
+}
+
+fn is_mechanism(name: &str) -> bool {
+    name == "sasl.mechanism" || name == "sasl.mechanisms"
 }
 
 fn needs_tls(name: &str, value: &str) -> bool {
@@ -86,5 +104,15 @@ mod tests {
     fn kerberos_is_in_no_build() {
         let message = check("client.sasl.mechanism", "sasl.mechanism", "GSSAPI").unwrap_err().to_string();
         assert!(message.contains("Kerberos"), "{message}");
+    }
+
+    #[test]
+    fn sasl_needs_a_mechanism() {
+        let mut client = ClientConfig::new();
+        client.set("security.protocol", "SASL_PLAINTEXT");
+        let message = check_whole(&client).unwrap_err().to_string();
+        assert!(message.contains("sasl.mechanism") && message.contains("SCRAM-SHA-512"), "{message}");
+        client.set("sasl.mechanisms", "PLAIN");
+        assert!(check_whole(&client).is_ok());
     }
 }

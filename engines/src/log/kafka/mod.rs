@@ -33,7 +33,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::topics::Topic;
 
 use self::client::{ANSWER_WAIT, Voice, failed, lock};
-pub use self::config::{Compression, GroupProtocol, KafkaConfig};
+pub use self::config::{Compression, GroupProtocol, KafkaConfig, is_secret};
 use self::member::KafkaSubscription;
 use self::producer::Producer;
 use super::{BoxFuture, EventLog, Lag, LogError, Record, Result, Subscription};
@@ -53,7 +53,7 @@ impl KafkaLog {
     /// [`LogError::Unavailable`] if no broker answers within 10 s; [`LogError::Topics`] if topics are missing
     /// or have other partitions; [`LogError::Setting`] for a setting that cannot be used.
     pub fn open(config: KafkaConfig) -> Result<Self> {
-        check(&config)?;
+        config.check()?;
         let producer = Producer::new(&config)?;
         let found = config.observer(None)?.partitions()?;
         topics_hold(&config, &found)?;
@@ -90,30 +90,6 @@ impl EventLog for KafkaLog {
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>> {
         self.observer(group)?.lag(&self.config.topic(topic), self.config.partitions)
     }
-}
-
-/// A single record may have nearly that many bytes.
-const QUEUE_BYTES_MIN: u64 = 1 << 20;
-/// More than any process should hold unacknowledged.
-const QUEUE_BYTES_LIMIT: u64 = 2 << 30;
-
-/// Refuses what could not work, before a client is made of it.
-fn check(config: &KafkaConfig) -> Result<()> {
-    let wrong = |key: &str, reason: &str| Err(LogError::Setting { key: key.into(), reason: reason.into() });
-    if config.brokers.trim().is_empty() {
-        return wrong("brokers", "names no broker");
-    }
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
-    if !config.prefix.chars().all(allowed) || config.prefix.len() > 200 {
-        return wrong("prefix", "a topic's name has letters, digits, `.`, `_`, `-`, and at most 249 of them");
-    }
-    if !(QUEUE_BYTES_MIN..=QUEUE_BYTES_LIMIT).contains(&config.queue_bytes_max) {
-        return wrong("queue_bytes_max", "must be from 1048576 (1 MiB) to 2147483648 (2 GiB)");
-    }
-    if config.partitions == 0 || config.partitions > u32::from(u16::MAX) {
-        return wrong("partitions", "must be from 1 to 65535");
-    }
-    Ok(())
 }
 
 /// The topics are there, and with the stated partitions; else an error that names each fault.
@@ -251,17 +227,5 @@ mod tests {
         );
         let found = Topic::ALL.map(|topic| (topic, 4)).into();
         assert!(topics_hold(&config(), &found).is_ok());
-    }
-
-    #[test]
-    fn unusable_settings_are_named() {
-        for (change, key) in [
-            (KafkaConfig { brokers: " ".into(), ..config() }, "brokers"),
-            (KafkaConfig { prefix: "a/b".into(), ..config() }, "prefix"),
-            (KafkaConfig { partitions: 0, ..config() }, "partitions"),
-            (KafkaConfig { queue_bytes_max: 0, ..config() }, "queue_bytes_max"),
-        ] {
-            assert!(matches!(check(&change), Err(LogError::Setting { key: named, .. }) if named == key));
-        }
     }
 }

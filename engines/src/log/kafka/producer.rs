@@ -51,7 +51,7 @@ const QUEUED_RECORDS_MIN: u64 = 1000;
 type Client = ThreadedProducer<Deliveries>;
 
 /// The producer's settings: what waits in memory is bounded in bytes and in records.
-fn of_producer(config: &KafkaConfig) -> Result<ClientConfig> {
+pub(super) fn of_producer(config: &KafkaConfig) -> Result<ClientConfig> {
     features::check("compression", "compression.type", config.compression.name())?;
     let records_max = (config.queue_bytes_max / QUEUED_OVERHEAD_BYTES).max(QUEUED_RECORDS_MIN).to_string();
     let kbytes_max = (config.queue_bytes_max / 1024).to_string();

@@ -8,8 +8,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rentroll_schemas::topics::Topic;
 use serde::Serialize;
 
+use super::KafkaConfig;
 use super::client::{Side, Voice, failed, not_made, settings};
-use super::{KafkaConfig, check};
 use crate::log::{LogError, Result};
 
 /// How the topics are to be.
@@ -98,7 +98,7 @@ pub async fn create_topics(config: &KafkaConfig, settings: &TopicSettings) -> Re
 }
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Voice>> {
-    check(config)?;
+    config.check()?;
     settings(config, Side::Producer, &[("allow.auto.create.topics", "false")])?
         .create_with_context(Voice::default())
         .map_err(|error| not_made("make a kafka client", error))
