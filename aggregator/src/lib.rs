@@ -22,4 +22,5 @@ pub mod plan;
 pub mod rollup;
 pub mod rows;
 pub mod run;
+mod watch;
 pub mod worker;

@@ -1,7 +1,8 @@
 //! What an aggregator counts.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// The aggregator's metrics.
@@ -19,6 +20,14 @@ pub struct Metrics {
     pub batches: IntCounter,
     /// Records between the committed position and the log's end.
     pub lag: IntGaugeVec,
+    /// Committed positions.
+    pub position: IntGaugeVec,
+    /// How long the record at the committed position has waited, in seconds.
+    pub lag_seconds: GaugeVec,
+    /// Batches that are planned and not done, at or behind the committed positions.
+    pub unfinished: IntGauge,
+    /// How long the oldest of them has stood, in seconds.
+    pub unfinished_seconds: Gauge,
     /// When a batch was last done.
     pub last_progress: Gauge,
     /// Bytes of the dedup filters, by partition.
@@ -68,6 +77,25 @@ impl Metrics {
                 ),
                 &["topic", "partition"],
             )?,
+            position: IntGaugeVec::new(
+                Opts::new("rentroll_aggregator_committed_position", "Where the group would resume"),
+                &["topic", "partition"],
+            )?,
+            lag_seconds: GaugeVec::new(
+                Opts::new(
+                    "rentroll_aggregator_lag_seconds",
+                    "How long the record at the committed position has waited; 0 if none waits",
+                ),
+                &["topic", "partition"],
+            )?,
+            unfinished: IntGauge::new(
+                "rentroll_aggregator_unfinished_batches",
+                "Batches that are planned and not done",
+            )?,
+            unfinished_seconds: Gauge::new(
+                "rentroll_aggregator_unfinished_batch_age_seconds",
+                "How long the oldest batch that is planned and not done has stood; 0 if there is none",
+            )?,
             last_progress: Gauge::new(
                 "rentroll_aggregator_last_progress_timestamp_seconds",
                 "When a batch was last done",
@@ -97,6 +125,10 @@ impl Metrics {
         registry.register(Box::new(metrics.without_value.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.lag.clone()))?;
+        registry.register(Box::new(metrics.position.clone()))?;
+        registry.register(Box::new(metrics.lag_seconds.clone()))?;
+        registry.register(Box::new(metrics.unfinished.clone()))?;
+        registry.register(Box::new(metrics.unfinished_seconds.clone()))?;
         registry.register(Box::new(metrics.last_progress.clone()))?;
         registry.register(Box::new(metrics.dedup_bytes.clone()))?;
         registry.register(Box::new(metrics.store_up.clone()))?;

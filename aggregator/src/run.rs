@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rentroll_engines::health::Health;
+use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::{LogError, PartitionReader, SharedLog};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
@@ -15,10 +16,9 @@ use rentroll_schemas::topics::Topic;
 
 use crate::activity::Activity;
 use crate::metrics::Metrics;
+use crate::watch::Watch;
 use crate::worker::{BatchLimits, Shared, Worker, WorkerError};
 
-/// How often lag is measured.
-const LAG_EVERY: Duration = Duration::from_secs(2);
 /// A worker that ended with an error is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
 
@@ -39,6 +39,8 @@ pub struct Setup {
     pub metrics: Metrics,
     /// Who is active.
     pub activity: Arc<Activity>,
+    /// When lag means *not ready*.
+    pub lag_rule: LagRule,
     /// Where it tells how it is.
     pub health: Health,
     /// Set to end it.
@@ -60,10 +62,11 @@ struct Running {
 /// the committed position, and is reported as not ready meanwhile.
 pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
     let part = setup.health.part("aggregator");
+    let watch = Watch::start(setup, runtime);
     while !setup.stop.load(Ordering::Relaxed) {
         // What moves are the workers, each with a health of its own; this part only fails.
         part.idle();
-        match member(setup, runtime) {
+        match member(setup, runtime, &watch) {
             Ok(()) => return Ok(()),
             Err(MemberError::Log(error)) if error.needs_mending() => return Err(error),
             Err(MemberError::Log(error)) => {
@@ -89,7 +92,7 @@ enum MemberError {
 }
 
 /// One membership in the group.
-fn member(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), MemberError> {
+fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Result<(), MemberError> {
     let stop = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Shared {
         store: setup.store.clone(),
@@ -103,11 +106,11 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), MemberE
     let mut subscription = setup.log.subscribe(&setup.group, &Topic::ALL).map_err(MemberError::Log)?;
     let mut running: BTreeMap<Key, Running> = BTreeMap::new();
     let mut failure = None;
-    let mut lag_at = Instant::now();
     while failure.is_none() && !setup.stop.load(Ordering::Relaxed) {
         match subscription.gained(Duration::from_millis(100)) {
             Ok(readers) => {
                 for reader in readers {
+                    watch.own(reader.topic(), reader.partition());
                     hand_over(setup, &shared, &mut running, reader);
                 }
             }
@@ -117,16 +120,14 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), MemberE
             if running[&key].thread.is_finished()
                 && let Some(ended) = running.remove(&key)
             {
+                watch.disown(key.0, key.1);
                 failure = failure.or(join(ended).err().map(MemberError::Worker));
             }
         }
-        if lag_at.elapsed() >= LAG_EVERY {
-            lag_at = Instant::now();
-            show(setup);
-        }
     }
     stop.store(true, Ordering::Relaxed);
-    for (_, ended) in running {
+    for ((rejects, partition), ended) in running {
+        watch.disown(rejects, partition);
         let result = join(ended);
         failure = failure.or(result.err().map(MemberError::Worker));
     }
@@ -181,34 +182,4 @@ fn hand_over(
             tracing::error!(%error, partition, "cannot start a worker thread; the partition stands still")
         }
     }
-}
-
-/// Publishes lag and the tenants' activity.
-fn show(setup: &Setup) {
-    for topic in Topic::ALL {
-        match setup.log.lag(&setup.group, topic) {
-            Ok(lags) => {
-                for lag in lags {
-                    let labels = [topic.name(), &lag.partition.to_string()];
-                    let events = i64::try_from(lag.end.saturating_sub(lag.committed)).unwrap_or(i64::MAX);
-                    setup.metrics.lag.with_label_values(&labels).set(events);
-                }
-            }
-            Err(error) => tracing::warn!(%topic, %error, "cannot measure the lag"),
-        }
-    }
-    let snapshot = setup.activity.snapshot(chrono::Utc::now().timestamp().div_euclid(60));
-    let metrics = &setup.metrics;
-    // Yesterday's busiest tenants must not stay for ever.
-    metrics.tenant_rate.reset();
-    metrics.tenant_share.reset();
-    for share in &snapshot.shares {
-        let label = [share.tenant.as_str()];
-        metrics.tenant_rate.with_label_values(&label).set(share.events as f64 / 5.0);
-        metrics
-            .tenant_share
-            .with_label_values(&label)
-            .set(share.events as f64 / snapshot.total.max(1) as f64);
-    }
-    metrics.tenants_active.set(snapshot.active as f64);
 }

@@ -1,8 +1,18 @@
 //! Ready means that it makes progress, not that a port is open.
+//!
+//! A process is ready if every part of it is. A part is not ready
+//! - while it fails: it says why ([`Part::failing`]);
+//! - if it has work to do and has got nothing done for [`STALL`];
+//! - if it reads the log and its lag does not shrink: [`lag::LagWatch::verdict`] says exactly when. A backlog that is
+//!   being worked off is ready.
+//!
+//! Beside the parts a process tells its lag, in events and in seconds ([`Health::lag`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+pub mod lag;
 
 /// A part with work to do that has not moved for this long is not ready. Shorter than a load balancer's
 /// patience, longer than a slow insert.
@@ -12,6 +22,7 @@ pub const STALL: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<String, State>>>,
+    lag: Arc<Mutex<Vec<TopicLag>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -19,6 +30,25 @@ struct State {
     moved_at: Instant,
     working: bool,
     failing: Option<String>,
+    /// What it says of itself while all is well.
+    detail: Option<String>,
+}
+
+/// How far the aggregators are behind in one topic.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct TopicLag {
+    /// The topic.
+    pub topic: &'static str,
+    /// Records that wait.
+    pub events: u64,
+    /// How long the oldest of them has waited; 0 if none waits.
+    pub seconds: f64,
+}
+
+impl State {
+    fn new(working: bool, detail: Option<String>) -> Self {
+        State { moved_at: Instant::now(), working, failing: None, detail }
+    }
 }
 
 /// One part as a report tells it.
@@ -36,7 +66,7 @@ impl Health {
     /// Registers a part; it counts as working until it says otherwise.
     pub fn part(&self, name: impl Into<String>) -> Part {
         let name = name.into();
-        self.lock().insert(name.clone(), State { moved_at: Instant::now(), working: true, failing: None });
+        self.lock().insert(name.clone(), State::new(true, None));
         Part { name, health: self.clone() }
     }
 
@@ -49,12 +79,24 @@ impl Health {
                 (None, true) if still > STALL => {
                     (false, format!("has work to do, but has not moved for {} s", still.as_secs()))
                 }
-                (None, true) => (true, "working".to_owned()),
-                (None, false) => (true, "idle".to_owned()),
+                (None, working) => {
+                    let word = if working { "working" } else { "idle" };
+                    (true, state.detail.clone().unwrap_or_else(|| word.to_owned()))
+                }
             };
             PartHealth { part: part.clone(), ready, detail }
         };
         self.lock().iter().map(describe).collect()
+    }
+
+    /// The lag as it was measured last, by topic; empty where nobody measures it.
+    pub fn lag(&self) -> Vec<TopicLag> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells the lag.
+    pub fn set_lag(&self, lag: Vec<TopicLag>) {
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
@@ -73,12 +115,22 @@ pub struct Part {
 impl Part {
     /// It got something done.
     pub fn progress(&self) {
-        self.set(State { moved_at: Instant::now(), working: true, failing: None });
+        self.set(State::new(true, None));
     }
 
     /// It has nothing to do.
     pub fn idle(&self) {
-        self.set(State { moved_at: Instant::now(), working: false, failing: None });
+        self.set(State::new(false, None));
+    }
+
+    /// It has nothing to do until something comes about that is none of its faults. It is ready.
+    pub fn waiting(&self, reason: impl Into<String>) {
+        self.set(State::new(false, Some(reason.into())));
+    }
+
+    /// It is well, and has this to say. It must say so again within [`STALL`].
+    pub fn well(&self, detail: impl Into<String>) {
+        self.set(State::new(true, Some(detail.into())));
     }
 
     /// It tries and fails.
@@ -111,14 +163,18 @@ mod tests {
         let part = health.part("aggregator");
         assert!(health.report()[0].ready);
         let long_ago = Instant::now().checked_sub(STALL + Duration::from_secs(1)).unwrap();
-        part.set(State { moved_at: long_ago, working: true, failing: None });
+        part.set(State { moved_at: long_ago, ..State::new(true, None) });
         assert!(!health.report()[0].ready);
-        part.set(State { moved_at: long_ago, working: false, failing: None });
+        part.set(State { moved_at: long_ago, ..State::new(false, None) });
         assert!(health.report()[0].ready);
         part.failing("store away");
         assert_eq!(health.report()[0].detail, "store away");
         part.progress();
         assert!(health.report()[0].ready);
+        part.well("7 events wait");
+        assert_eq!(health.report()[0].detail, "7 events wait");
+        part.set(State { moved_at: long_ago, ..State::new(true, Some("7 events wait".into())) });
+        assert!(!health.report()[0].ready);
         drop(part);
         assert!(health.report().is_empty());
     }

@@ -11,6 +11,7 @@ use rentroll_aggregator::metrics::Metrics;
 use rentroll_aggregator::run::{Setup, aggregate};
 use rentroll_aggregator::worker::BatchLimits;
 use rentroll_engines::health::Health;
+use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
 use rentroll_engines::log::{EventLog, Record};
 use rentroll_engines::store::{Store, StoreConfig};
@@ -108,6 +109,7 @@ impl Pipeline {
             limits: BatchLimits { records_max: 100, wait: Duration::from_millis(5) },
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             activity: Arc::new(Activity::default()),
+            lag_rule: LagRule::default(),
             health: Health::default(),
             stop: stop.clone(),
         }

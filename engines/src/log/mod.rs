@@ -150,6 +150,12 @@ pub trait EventLog: Send + Sync {
     /// For each partition of `topic`: (position committed by `group`, position after the last record).
     /// Blocking.
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>>;
+
+    /// For each of `places` (partition, position): when the first record at or after it arrived, in milliseconds
+    /// since the epoch. `None` where there is no such record, or where the log did not tell within a second or
+    /// two: ask again. `group` is whose name to ask under, where the log wants one. Blocking; costs a small read
+    /// per place, so it is for a look every few seconds.
+    fn arrivals(&self, group: &str, topic: Topic, places: &[(u32, u64)]) -> Result<Vec<Option<i64>>>;
 }
 
 /// How far a group is in one partition.

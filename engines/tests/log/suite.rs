@@ -30,6 +30,7 @@ on_both! {
     an_append_of_nothing_is_done_at_once,
     a_record_that_is_too_large_is_refused,
     lag_tells_how_far_a_group_is,
+    the_arrival_of_what_waits_is_told,
     a_waiting_reader_wakes_when_records_come,
     lanes_are_apart,
     appends_from_many_tasks_are_all_kept,
@@ -171,6 +172,33 @@ fn lag_tells_how_far_a_group_is(side: Side) {
     assert_eq!(lag()[2].committed, done);
     assert_eq!(lag()[3].committed, 0);
     assert!(world.log().lag("other", Topic::Usage).unwrap().iter().all(|lag| lag.committed == 0));
+}
+
+fn the_arrival_of_what_waits_is_told(side: Side) {
+    let world = World::new(side);
+    let arrivals = |places: &[(u32, u64)]| world.log().arrivals("group", Topic::Usage, places).unwrap();
+    assert_eq!(arrivals(&[]), []);
+    for start in (0..4000).step_by(1000) {
+        world.append(Topic::Usage, start..start + 1000);
+    }
+    let all = world.all(Topic::Usage, 4000);
+    let one = |partition: u32, index: usize| {
+        let positioned = &all[&partition][index];
+        ((partition, positioned.position), Some(positioned.record.arrived_at_ms))
+    };
+    // Forwards, within what was appended at once and beyond it; then back to the first.
+    for index in [0, 1, 7, 300, 301, 900, 0] {
+        let (places, expected): (Vec<_>, Vec<_>) =
+            (0..PARTITIONS).map(|partition| one(partition, index)).unzip();
+        assert_eq!(arrivals(&places), expected, "record {index} of each partition");
+    }
+    // Nothing waits at the end, until something comes.
+    let last = all[&1].last().unwrap().position;
+    assert_eq!(arrivals(&[(1, last)]), [one(1, all[&1].len() - 1).1]);
+    assert_eq!(arrivals(&[(1, last + 1)]), [None]);
+    let late = record_in(1, 5);
+    world.try_append(Topic::Usage, vec![late.clone()]).unwrap();
+    assert_eq!(arrivals(&[(1, last + 1)]), [Some(late.arrived_at_ms)]);
 }
 
 fn a_waiting_reader_wakes_when_records_come(side: Side) {

@@ -154,6 +154,10 @@ pub struct Aggregator {
     pub batch_records_max: usize,
     /// …or this long after its first one.
     pub batch_wait_ms: u64,
+    /// Not ready if events wait and no position moves for this long, in seconds.
+    pub stall_seconds: u64,
+    /// Not ready if lag grows and the oldest event waits for longer than this, in seconds.
+    pub lag_seconds_max: u64,
 }
 
 impl Default for Data {
@@ -210,7 +214,7 @@ impl Default for Http {
 
 impl Default for Aggregator {
     fn default() -> Self {
-        Aggregator { batch_records_max: 200_000, batch_wait_ms: 500 }
+        Aggregator { batch_records_max: 200_000, batch_wait_ms: 500, stall_seconds: 60, lag_seconds_max: 300 }
     }
 }
 
@@ -264,6 +268,14 @@ impl Config {
         }
         if let Err((field, reason)) = self.collector.overflow.check() {
             return Err((format!("collector.overflow.{field}"), reason));
+        }
+        for (key, value) in [
+            ("aggregator.stall_seconds", self.aggregator.stall_seconds),
+            ("aggregator.lag_seconds_max", self.aggregator.lag_seconds_max),
+        ] {
+            if !(1..=86_400).contains(&value) {
+                return fail(key, "must be from 1 to 86400");
+            }
         }
         let mut names = std::collections::BTreeSet::new();
         for (index, source) in self.collector.sources.iter().enumerate() {

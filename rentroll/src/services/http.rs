@@ -94,12 +94,13 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200 if every part makes progress, else 503; either way what each part does.
+/// 200 if every part makes progress, else 503; either way what each part does, and the lag by topic.
 async fn readyz(State(served): State<Arc<Served>>) -> Response {
     let parts = served.health.report();
     let ready = parts.iter().all(|part| part.ready);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "ready": ready, "parts": parts }))).into_response()
+    (status, Json(serde_json::json!({ "ready": ready, "parts": parts, "lag": served.health.lag() })))
+        .into_response()
 }
 
 async fn metrics(State(served): State<Arc<Served>>) -> Response {

@@ -11,6 +11,7 @@ use rentroll_aggregator::worker::BatchLimits;
 use rentroll_collector::collect::{self, CollectError, Mode, Progress};
 use rentroll_collector::overflow::Lanes;
 use rentroll_engines::health::Health;
+use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
@@ -281,6 +282,10 @@ fn aggregator_setup(
         limits: BatchLimits {
             records_max: config.aggregator.batch_records_max,
             wait: Duration::from_millis(config.aggregator.batch_wait_ms),
+        },
+        lag_rule: LagRule {
+            window: Duration::from_secs(config.aggregator.stall_seconds),
+            age_max: Duration::from_secs(config.aggregator.lag_seconds_max),
         },
         metrics: rentroll_aggregator::metrics::Metrics::register(registry)?,
         activity: Arc::new(Activity::default()),

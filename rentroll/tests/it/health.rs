@@ -46,11 +46,18 @@ fn an_idle_system_stays_ready_and_counts() {
     std::thread::sleep(rentroll_engines::health::STALL + Duration::from_secs(3));
     let (status, body) = get(port, "/readyz").unwrap();
     assert_eq!(status, 200, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["lag"][0], serde_json::json!({"topic": "usage", "events": 0, "seconds": 0.0}));
+    let lag = body["parts"].as_array().unwrap().iter().find(|part| part["part"] == "aggregator/lag").unwrap();
+    assert_eq!(lag["detail"], "nothing waits");
     assert_eq!(get(port, "/healthz").unwrap().0, 200);
     let (_, metrics) = get(port, "/metrics").unwrap();
     for name in [
         "rentroll_collector_records_total{source=\"web\",verdict=\"accepted\"} 300",
         "rentroll_aggregator_lag_events{partition=\"0\",topic=\"usage\"} 0",
+        "rentroll_aggregator_lag_seconds{partition=\"0\",topic=\"usage\"} 0",
+        "rentroll_aggregator_committed_position{partition=\"0\",topic=\"usage\"}",
+        "rentroll_aggregator_unfinished_batches 0",
         "rentroll_store_up 1",
         "rentroll_ready{part=\"aggregator\"} 1",
         "rentroll_tenant_events_per_minute{tenant=\"10.0.0.1\"} 60",
@@ -79,6 +86,7 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     rig.set("http.listen", &format!("127.0.0.1:{port}"));
     rig.set("store.url", &format!("http://127.0.0.1:{store_port}"));
     rig.set("store.password", &password);
+    rig.set("aggregator.stall_seconds", "5");
     append(&rig, 10);
     let running = rig.spawn(&["up"]);
     assert!(wait_until(Duration::from_secs(30), || ready(port).filter(|ready| *ready)).is_some());
@@ -88,6 +96,15 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     assert!(unready.is_some(), "still ready without a store");
     let (_, body) = get(port, "/readyz").unwrap();
     assert!(body.contains(&store_port.to_string()), "does not say what it waits for: {body}");
+    // What waits shows in events and in seconds, and that it does not get less is a fault of its own.
+    let stands = wait_until(Duration::from_secs(30), || {
+        let body: serde_json::Value = serde_json::from_str(&get(port, "/readyz")?.1).ok()?;
+        let lag = body["parts"].as_array()?.iter().find(|part| part["part"] == "aggregator/lag")?;
+        let stands = lag["ready"] == false && lag["detail"].as_str()?.contains("has not moved for 5 s");
+        (stands && body["lag"][0]["events"].as_u64()? >= 10 && body["lag"][0]["seconds"].as_f64()? >= 5.0)
+            .then_some(())
+    });
+    assert!(stands.is_some(), "{:?}", get(port, "/readyz"));
     let _serving = server.spawn(&["serve"]);
     assert!(wait_until(Duration::from_secs(60), || ready(port).filter(|ready| *ready)).is_some());
     drop(running);

@@ -37,6 +37,7 @@ use super::{BoxFuture, EventLog, Lag, LogError, PartitionReader, Record, Result,
 
 pub mod frame;
 mod partition;
+mod peek;
 mod reader;
 mod writer;
 
@@ -170,6 +171,13 @@ impl EventLog for EmbeddedLog {
                 let committed = committed.unwrap_or(0).max(partition.first_position());
                 Ok(Lag { partition: index, committed, end: partition.durable_end().max(committed) })
             })
+            .collect()
+    }
+
+    fn arrivals(&self, _group: &str, topic: Topic, places: &[(u32, u64)]) -> Result<Vec<Option<i64>>> {
+        places
+            .iter()
+            .map(|(index, position)| self.shared.partition(topic, *index).arrival(*position))
             .collect()
     }
 }

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use rentroll_schemas::topics::Topic;
 
 use super::frame::{self, Decoded};
+use super::peek::Peek;
 use super::{Result, io_error, sync_dir};
 
 /// Marks a segment; the last byte is the format's version.
@@ -34,6 +35,7 @@ pub(super) struct Partition {
     pub(super) damaged: u64,
     state: Mutex<State>,
     grown: Condvar,
+    peek: Mutex<Peek>,
 }
 
 struct State {
@@ -74,6 +76,7 @@ impl Partition {
             damaged,
             state: Mutex::new(State { segments, end }),
             grown: Condvar::new(),
+            peek: Mutex::default(),
         })
     }
 
@@ -128,6 +131,14 @@ impl Partition {
         if state.end <= position {
             let _unused = self.grown.wait_timeout_while(state, wait, |state| state.end <= position);
         }
+    }
+
+    /// When the first durable record at or after `position` arrived.
+    pub(super) fn arrival(&self, position: u64) -> Result<Option<i64>> {
+        if position >= self.durable_end() {
+            return Ok(None);
+        }
+        self.peek.lock().unwrap_or_else(PoisonError::into_inner).arrival(self, position)
     }
 
     /// Deletes the segments that lie wholly before `position`; returns the bytes freed.

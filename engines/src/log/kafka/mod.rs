@@ -19,10 +19,12 @@ mod commit;
 mod config;
 pub mod features;
 mod member;
+mod peek;
 mod producer;
 mod reader;
 pub mod topics;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +37,7 @@ use rentroll_schemas::topics::Topic;
 use self::client::{ANSWER_WAIT, Voice, failed, lock};
 pub use self::config::{Compression, GroupProtocol, KafkaConfig, is_secret};
 use self::member::KafkaSubscription;
+use self::peek::Peek;
 use self::producer::Producer;
 use super::{BoxFuture, EventLog, Lag, LogError, Record, Result, Subscription};
 
@@ -44,6 +47,8 @@ pub struct KafkaLog {
     producer: Producer,
     /// One client per group whose lag was asked for: making one costs connections and threads.
     observers: Mutex<HashMap<String, Arc<Observer>>>,
+    /// By group, for the same reason. One question at a time.
+    peeks: Mutex<HashMap<String, Peek>>,
 }
 
 impl KafkaLog {
@@ -57,7 +62,7 @@ impl KafkaLog {
         let producer = Producer::new(&config)?;
         let found = config.observer(None)?.partitions()?;
         topics_hold(&config, &found)?;
-        Ok(KafkaLog { config, producer, observers: Mutex::default() })
+        Ok(KafkaLog { config, producer, observers: Mutex::default(), peeks: Mutex::default() })
     }
 
     fn observer(&self, group: &str) -> Result<Arc<Observer>> {
@@ -89,6 +94,15 @@ impl EventLog for KafkaLog {
 
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>> {
         self.observer(group)?.lag(&self.config.topic(topic), self.config.partitions)
+    }
+
+    fn arrivals(&self, group: &str, topic: Topic, places: &[(u32, u64)]) -> Result<Vec<Option<i64>>> {
+        let mut peeks = lock(&self.peeks);
+        let peek = match peeks.entry(group.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Peek::new(&self.config, group)?),
+        };
+        peek.arrivals(&self.config.topic(topic), places)
     }
 }
 
