@@ -2,8 +2,9 @@
 //!
 //! - [`source`]: what can be followed, and how it is configured;
 //! - [`format`]: from a line's bytes to an event, pure;
-//! - [`lines`]: from a growing, rotating file to lines with a place;
-//! - [`places`]: how far each file has been read, kept over restarts;
+//! - [`lines`]: from a growing or compressed file to lines with a place;
+//! - `sight`, `family`, `follow`: which files those are, through rotation, copytruncate and compression;
+//! - `places`: how far each file has been read, kept over restarts;
 //! - [`overflow`]: which lane an event takes;
 //! - [`collect`]: the loop that ties them to the log.
 //!
@@ -11,9 +12,13 @@
 //! sent again, with the same identities, and are counted as duplicates, never as usage.
 
 pub mod collect;
+mod edges;
+mod family;
+mod follow;
 pub mod format;
 pub mod lines;
 pub mod metrics;
 pub mod overflow;
-pub mod places;
+mod places;
+mod sight;
 pub mod source;

@@ -1,35 +1,55 @@
-//! From a growing, rotating file to lines, each with a place of its own.
+//! From a growing file, or a compressed one, to lines, each with a place of its own.
 //!
 //! A line's id is `<byte offset>-<digest>`, where the digest is that of all lines before it and its own: two
 //! files are the same for Rentroll as far as they begin the same. So a copy of a file brings duplicates and
 //! not usage, two equal lines of one file are two operations, and a rotated file is a new one from its first
-//! line that differs.
+//! line that differs. Offsets count the text's bytes, compressed or not: `access.log.1.gz` gives the ids that
+//! `access.log` gave.
+//!
+//! That is why reading may begin at any [`Place`] whose bytes are the file's own beginning ([`furthest`]): the
+//! lines before it have been taken under the very ids that this file would give them.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
+
+use crate::edges::{EDGE_BYTES, Edges, Print};
 
 /// A line is refused beyond this: the largest request line that servers accept, with room.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// How much of a refused long line is kept; the rest is in the file, whose place the reject names.
 pub const LONG_LINE_KEPT_BYTES: usize = 64 << 10;
-/// Bytes read from the file at once.
-const CHUNK_BYTES: usize = 1 << 18;
+/// Bytes read from the file at once. Smaller, and system calls show; larger, and memory does.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// How far a file has been read.
+/// Device and inode: which file a path means.
+pub type FileId = (u64, u64);
+
+/// How far a text has been taken, and which text it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// Device and inode: which file the path meant.
-    pub file: (u64, u64),
     /// Bytes taken.
     pub offset: u64,
     /// Lines taken.
     pub lines: u64,
-    /// Running digest of the lines taken, hexadecimal.
-    pub digest: String,
+    /// Running digest of the lines taken.
+    #[serde(with = "hex::serde")]
+    pub digest: [u8; 32],
+    /// What stands at the beginning and at the end of the bytes taken.
+    pub print: Print,
+}
+
+impl Place {
+    /// The beginning of a file. `seed` goes into the ids of all its lines: files of one source that may begin the
+    /// same and are not the same have different ones.
+    pub fn start(seed: &str) -> Self {
+        let digest = if seed.is_empty() { [0; 32] } else { *blake3::hash(seed.as_bytes()).as_bytes() };
+        Place { offset: 0, lines: 0, digest, print: Edges::default().print_with(&[]) }
+    }
 }
 
 /// One line.
@@ -47,148 +67,213 @@ pub struct Line<'a> {
     pub too_long: Option<u64>,
 }
 
+/// Why there is no next line.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file does not hold, or no longer holds, what was read from it.
+    #[error("the file was truncated or is another one")]
+    Differs,
+    /// A compressed file ends in the middle: somebody is still writing it.
+    #[error("the compressed file is not complete")]
+    Incomplete,
+    /// The system refuses, or a compressed file is corrupt.
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Only a decoder says so of itself.
+            io::ErrorKind::UnexpectedEof => ReadError::Incomplete,
+            _ => ReadError::Io(error),
+        }
+    }
+}
+
+/// Where the bytes come from.
+enum Input {
+    Plain(File),
+    Gzip(Box<MultiGzDecoder<File>>),
+}
+
 /// A file being read.
-#[derive(Debug)]
 pub struct LineReader {
-    path: PathBuf,
-    file: File,
-    identity: (u64, u64),
-    /// Where `buffer` begins in the file.
+    input: Input,
+    id: FileId,
+    /// Where `buffer` begins in the text.
     buffer_offset: u64,
     buffer: Vec<u8>,
     /// Bytes of `buffer` already handed out.
     taken: usize,
     /// Bytes of `buffer` in which no line's end was found.
     searched: usize,
-    /// Bytes of a too long line that were already let go.
-    skipped: u64,
+    /// Of all bytes before `buffer`.
+    edges: Edges,
+    /// A line that is already too long, and whose end has not come.
+    long: Option<LongLine>,
+    /// What is kept of the last such line.
+    long_kept: Vec<u8>,
     lines: u64,
     digest: [u8; 32],
 }
 
+/// The beginning of a line that is too long; the bytes behind it are only counted.
+struct LongLine {
+    kept: Vec<u8>,
+    bytes: u64,
+    /// Where it begins, and what stands before it.
+    offset: u64,
+    print: Print,
+}
+
 impl LineReader {
-    /// Opens `path` where `place` left off, if it is still the same file; else at its beginning.
+    /// Opens `path` at `place`. `gzip` says that it is compressed.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn open(path: &Path, place: Option<&Place>) -> io::Result<Self> {
+    /// [`ReadError::Differs`] if the bytes before the place are not those that were taken;
+    /// [`ReadError::Incomplete`] if a compressed file does not reach it; else what the system says.
+    pub fn open(path: &Path, gzip: bool, place: &Place) -> Result<Self, ReadError> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        let mut reader = LineReader {
-            path: path.to_owned(),
-            file,
-            identity,
-            buffer_offset: 0,
+        let id = (metadata.dev(), metadata.ino());
+        let (input, edges) = if gzip {
+            // There is no way into the middle of a compressed file but through its beginning.
+            let mut decoder = MultiGzDecoder::new(file);
+            let mut edges = Edges::default();
+            skip(&mut decoder, place.offset, &mut edges)?;
+            (Input::Gzip(Box::new(decoder)), edges)
+        } else {
+            let edges = edges_at(&file, place.offset)?.ok_or(ReadError::Differs)?;
+            (Input::Plain(file), edges)
+        };
+        if edges.print_with(&[]) != place.print {
+            return Err(ReadError::Differs);
+        }
+        Ok(LineReader {
+            input,
+            id,
+            buffer_offset: place.offset,
             buffer: Vec::new(),
             taken: 0,
             searched: 0,
-            skipped: 0,
-            lines: 0,
-            digest: [0; 32],
-        };
-        if let Some(place) = place
-            && place.file == identity
-            && place.offset <= metadata.len()
-            && hex::decode_to_slice(&place.digest, &mut reader.digest).is_ok()
-        {
-            reader.buffer_offset = place.offset;
-            reader.lines = place.lines;
-        }
-        Ok(reader)
+            edges,
+            long: None,
+            long_kept: Vec::new(),
+            lines: place.lines,
+            digest: place.digest,
+        })
+    }
+
+    /// Which file it reads, whatever its name is by now.
+    pub fn id(&self) -> FileId {
+        self.id
     }
 
     /// How far it has been read.
     pub fn place(&self) -> Place {
-        Place {
-            file: self.identity,
-            offset: self.offset(),
-            lines: self.lines,
-            digest: hex::encode(self.digest),
-        }
+        let print = match &self.long {
+            Some(long) => long.print.clone(),
+            None => self.edges.print_with(&self.buffer[..self.taken]),
+        };
+        Place { offset: self.offset(), lines: self.lines, digest: self.digest, print }
     }
 
-    fn offset(&self) -> u64 {
-        self.buffer_offset + self.taken as u64
+    /// Bytes taken, up to a line's end.
+    pub fn offset(&self) -> u64 {
+        self.long.as_ref().map_or(self.buffer_offset + self.taken as u64, |long| long.offset)
     }
 
-    /// Bytes in the file that have not been taken.
+    /// Bytes in the file that have not been taken; nothing is known of a compressed file's.
     ///
     /// # Errors
     /// What the system says.
     pub fn remaining(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len().saturating_sub(self.offset()))
-    }
-
-    /// Whether the path now means another file, or this one was cut off at its beginning.
-    ///
-    /// # Errors
-    /// What the system says; a missing file is not an error, it is still to be made.
-    pub fn is_replaced(&self) -> io::Result<bool> {
-        if self.file.metadata()?.len() < self.offset() {
-            return Ok(true);
-        }
-        match std::fs::metadata(&self.path) {
-            Ok(metadata) => Ok((metadata.dev(), metadata.ino()) != self.identity),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+        match &self.input {
+            Input::Plain(file) => Ok(file.metadata()?.len().saturating_sub(self.offset())),
+            Input::Gzip(_) => Ok(0),
         }
     }
 
     /// The next line. `None` if there is no whole one; with `at_end` the file will not grow any more, and what
-    /// is left is a line too.
+    /// is left is a line too. A compressed file never grows.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn next_line(&mut self, at_end: bool) -> io::Result<Option<Line<'_>>> {
+    /// See [`ReadError`]. The lines taken before, and the place behind them, hold.
+    pub fn next_line(&mut self, at_end: bool) -> Result<Option<Line<'_>>, ReadError> {
+        let at_end = at_end || matches!(self.input, Input::Gzip(_));
         let end = loop {
-            if let Some(found) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+            if let Some(found) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
                 break self.searched + found;
             }
             self.searched = self.buffer.len();
-            if self.searched - self.taken > LINE_BYTES_MAX {
-                self.let_go_of_long_line();
+            // One more than the longest, for the CR that may stand before the line's end.
+            if self.long.is_some() || self.searched - self.taken > LINE_BYTES_MAX + 1 {
+                self.let_go_of_long_line(self.searched);
             }
-            if !self.fill()? {
-                if at_end && (self.buffer.len() > self.taken || self.skipped > 0) {
+            if self.read_more()? == 0 {
+                if at_end && (self.long.is_some() || self.taken < self.buffer.len()) {
                     break self.buffer.len();
+                }
+                if self.buffer.is_empty() {
+                    // Of thousands of files few are written to at any time.
+                    self.buffer = Vec::new();
                 }
                 return Ok(None);
             }
         };
-        let start = self.taken;
-        let offset = self.offset() - self.skipped;
-        let mut stop = end;
-        if stop > start && self.buffer[stop - 1] == b'\r' {
-            stop -= 1;
+        let offset = self.offset();
+        if self.long.is_some() {
+            self.let_go_of_long_line(end);
         }
-        let length = self.skipped + (stop - start) as u64;
-        self.skipped = 0;
+        let start = self.taken;
+        let ends_with_cr = match end.checked_sub(1) {
+            Some(last) => self.buffer[last] == b'\r',
+            None => self.edges.last() == Some(b'\r'),
+        };
         self.taken = (end + 1).min(self.buffer.len());
         self.searched = self.taken;
         self.lines += 1;
-        let too_long = (length > LINE_BYTES_MAX as u64).then_some(length);
-        let kept = if too_long.is_some() { stop.min(start + LONG_LINE_KEPT_BYTES) } else { stop };
-        let bytes = &self.buffer[start..kept];
+        let (bytes, length) = match self.long.take() {
+            Some(long) => {
+                self.long_kept = long.kept;
+                (&self.long_kept[..], long.bytes - u64::from(ends_with_cr))
+            }
+            None => {
+                let stop = end - usize::from(ends_with_cr && end > start);
+                let kept = if stop - start > LINE_BYTES_MAX { start + LONG_LINE_KEPT_BYTES } else { stop };
+                (&self.buffer[start..kept], (stop - start) as u64)
+            }
+        };
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.digest).update(&length.to_le_bytes()).update(bytes);
         self.digest = *hasher.finalize().as_bytes();
         let id = format!("{offset}-{}", hex::encode(&self.digest[..8]));
+        let too_long = (length > LINE_BYTES_MAX as u64).then_some(length);
         Ok(Some(Line { offset, number: self.lines, id, bytes, too_long }))
     }
 
-    /// Keeps the beginning of a line that is already too long, and only counts the rest.
-    fn let_go_of_long_line(&mut self) {
-        let keep = self.taken + LONG_LINE_KEPT_BYTES;
-        let gone = self.buffer.len() - keep;
-        self.buffer.truncate(keep);
-        self.buffer_offset += gone as u64;
-        self.skipped += gone as u64;
-        self.searched = keep;
+    /// Keeps the beginning of a line that is already too long, and only counts the rest, up to `end` in the
+    /// buffer.
+    fn let_go_of_long_line(&mut self, end: usize) {
+        if self.long.is_none() {
+            let place = self.place();
+            self.long =
+                Some(LongLine { kept: Vec::new(), bytes: 0, offset: place.offset, print: place.print });
+        }
+        let Some(long) = &mut self.long else { return };
+        let bytes = &self.buffer[self.taken..end];
+        let room = LONG_LINE_KEPT_BYTES - long.kept.len();
+        long.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        long.bytes += bytes.len() as u64;
+        self.taken = end;
+        self.searched = end;
     }
 
-    fn fill(&mut self) -> io::Result<bool> {
+    /// Appends the next bytes to the buffer; says how many.
+    fn read_more(&mut self) -> Result<usize, ReadError> {
         if self.taken > 0 {
+            self.edges.push(&self.buffer[..self.taken]);
             self.buffer.drain(..self.taken);
             self.buffer_offset += self.taken as u64;
             self.searched -= self.taken;
@@ -196,111 +281,98 @@ impl LineReader {
         }
         let old = self.buffer.len();
         self.buffer.resize(old + CHUNK_BYTES, 0);
-        let read = self.file.read_at(&mut self.buffer[old..], self.buffer_offset + old as u64);
+        let end = self.buffer_offset + old as u64;
+        let read = match &mut self.input {
+            Input::Plain(file) => file.read_at(&mut self.buffer[old..], end),
+            Input::Gzip(decoder) => decoder.read(&mut self.buffer[old..]),
+        };
         self.buffer.truncate(old + *read.as_ref().unwrap_or(&0));
-        Ok(read? > 0)
+        let read = read?;
+        // Looked at after reading: if the old bytes are still there, the new ones follow them.
+        if let Input::Plain(file) = &self.input {
+            let expected = self.edges.tail_with(&self.buffer[..old]);
+            if !holds(file, end, &expected)? {
+                self.buffer.truncate(old);
+                return Err(ReadError::Differs);
+            }
+        }
+        Ok(read)
     }
+}
+
+/// Which of `places` lies furthest in the text of `path` among those whose bytes are the text's beginning.
+///
+/// # Errors
+/// [`ReadError::Incomplete`] if a compressed file breaks off before that is known; else what the system says.
+pub fn furthest(path: &Path, gzip: bool, places: &[&Place]) -> Result<Option<usize>, ReadError> {
+    let mut by_offset: Vec<(usize, &Place)> =
+        places.iter().copied().enumerate().filter(|(_, place)| place.offset > 0).collect();
+    by_offset.sort_by_key(|(_, place)| place.offset);
+    let file = File::open(path)?;
+    if !gzip {
+        for (index, place) in by_offset.into_iter().rev() {
+            if let Some(edges) = edges_at(&file, place.offset)?
+                && edges.print_with(&[]) == place.print
+            {
+                return Ok(Some(index));
+            }
+        }
+        return Ok(None);
+    }
+    let mut decoder = MultiGzDecoder::new(file);
+    let (mut edges, mut offset, mut found) = (Edges::default(), 0, None);
+    for (index, place) in by_offset {
+        match skip(&mut decoder, place.offset - offset, &mut edges) {
+            Ok(()) => offset = place.offset,
+            // The text is shorter than this place and all that follow.
+            Err(ReadError::Differs) => break,
+            Err(error) => return Err(error),
+        }
+        if edges.print_with(&[]) == place.print {
+            found = Some(index);
+        }
+    }
+    Ok(found)
+}
+
+/// The edges of a file's first `offset` bytes; `None` if it has fewer.
+fn edges_at(file: &File, offset: u64) -> io::Result<Option<Edges>> {
+    let bytes = offset.min(EDGE_BYTES as u64) as usize;
+    let (mut head, mut tail) = (vec![0; bytes], vec![0; bytes]);
+    let read =
+        file.read_exact_at(&mut head, 0).and_then(|()| file.read_exact_at(&mut tail, offset - bytes as u64));
+    match read {
+        Ok(()) => Ok(Some(Edges::of(head, tail))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `expected` are the bytes before `end`.
+fn holds(file: &File, end: u64, expected: &[u8]) -> io::Result<bool> {
+    let mut there = vec![0; expected.len()];
+    match file.read_exact_at(&mut there, end - expected.len() as u64) {
+        Ok(()) => Ok(there == expected),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads over `bytes` bytes. [`ReadError::Differs`] if the text ends before.
+fn skip(decoder: &mut MultiGzDecoder<File>, bytes: u64, edges: &mut Edges) -> Result<(), ReadError> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let want = left.min(CHUNK_BYTES as u64) as usize;
+        let read = decoder.read(&mut chunk[..want])?;
+        if read == 0 {
+            return Err(ReadError::Differs);
+        }
+        edges.push(&chunk[..read]);
+        left -= read as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::io::Write as _;
-
-    fn all(path: &Path, place: Option<&Place>) -> (Vec<(u64, String, Vec<u8>)>, Place) {
-        let mut reader = LineReader::open(path, place).unwrap();
-        let mut lines = Vec::new();
-        while let Some(line) = reader.next_line(true).unwrap() {
-            lines.push((line.offset, line.id, line.bytes.to_vec()));
-        }
-        (lines, reader.place())
-    }
-
-    #[test]
-    fn equal_lines_are_told_apart_by_their_place() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "a\na\r\nb").unwrap();
-        let (lines, _) = all(file.path(), None);
-        let texts: Vec<&[u8]> = lines.iter().map(|(_, _, bytes)| bytes.as_slice()).collect();
-        assert_eq!(texts, [b"a", b"a", b"b"]);
-        assert_ne!(lines[0].1, lines[1].1);
-    }
-
-    #[test]
-    fn a_copy_has_the_same_ids_and_another_file_has_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("a"), "1\n2\n3\n").unwrap();
-        std::fs::write(path("copy"), "1\n2\n3\n").unwrap();
-        std::fs::write(path("other"), "0\n2\n3\n").unwrap();
-        let ids = |name: &str| all(&path(name), None).0.into_iter().map(|(_, id, _)| id).collect::<Vec<_>>();
-        assert_eq!(ids("a"), ids("copy"));
-        assert!(ids("a").iter().zip(ids("other")).all(|(one, other)| *one != other));
-    }
-
-    #[test]
-    fn an_unfinished_line_waits() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"one\ntw").unwrap();
-        let mut reader = LineReader::open(file.path(), None).unwrap();
-        assert_eq!(reader.next_line(false).unwrap().unwrap().bytes, b"one");
-        assert_eq!(reader.next_line(false).unwrap(), None);
-        file.write_all(b"o\n").unwrap();
-        assert_eq!(reader.next_line(false).unwrap().unwrap().bytes, b"two");
-    }
-
-    #[test]
-    fn a_line_beyond_the_limit_is_cut_and_the_next_one_read() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let long = LINE_BYTES_MAX * 3 + 17;
-        std::fs::write(file.path(), [vec![b'x'; long], b"\nnext\n".to_vec()].concat()).unwrap();
-        let mut reader = LineReader::open(file.path(), None).unwrap();
-        let line = reader.next_line(true).unwrap().unwrap();
-        assert_eq!(
-            (line.offset, line.too_long, line.bytes.len()),
-            (0, Some(long as u64), LONG_LINE_KEPT_BYTES)
-        );
-        let line = reader.next_line(true).unwrap().unwrap();
-        assert_eq!((line.offset, line.bytes), (long as u64 + 1, b"next".as_slice()));
-        assert_eq!(reader.place().offset, long as u64 + 6);
-    }
-
-    #[test]
-    fn rotation_and_truncation_are_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        std::fs::write(&path, "one\n").unwrap();
-        let mut reader = LineReader::open(&path, None).unwrap();
-        reader.next_line(false).unwrap();
-        assert!(!reader.is_replaced().unwrap());
-        std::fs::rename(&path, dir.path().join("log.1")).unwrap();
-        assert!(!reader.is_replaced().unwrap());
-        std::fs::write(&path, "two\n").unwrap();
-        assert!(reader.is_replaced().unwrap());
-        let mut reader = LineReader::open(&path, None).unwrap();
-        reader.next_line(false).unwrap();
-        std::fs::write(&path, "x\n").unwrap();
-        assert!(reader.is_replaced().unwrap());
-    }
-
-    proptest! {
-        #[test]
-        fn stopping_anywhere_and_going_on_reads_every_line_once(
-            lines in proptest::collection::vec("[a-z]{0,300}", 0..60), stop in 0_usize..60,
-        ) {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(file.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-            let (whole, end) = all(file.path(), None);
-            let mut reader = LineReader::open(file.path(), None).unwrap();
-            for _ in 0..stop.min(lines.len()) {
-                reader.next_line(false).unwrap();
-            }
-            let place = reader.place();
-            let (rest, end_again) = all(file.path(), Some(&place));
-            prop_assert_eq!(&whole[stop.min(lines.len())..], &rest[..]);
-            prop_assert_eq!(end, end_again);
-            prop_assert_eq!(whole.len(), lines.len());
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rentroll_aggregator::books;
-use rentroll_collector::lines::LineReader;
+use rentroll_collector::collect;
 use rentroll_engines::log::LogError;
 use rentroll_engines::store::Store;
 use rentroll_schemas::migrations::MIGRATIONS;
@@ -238,9 +238,15 @@ fn sources(config: &Config) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for source in &config.collector.sources {
-        for path in &source.paths {
-            let path = config.path(path);
-            findings.push(match LineReader::open(&path, None).and_then(|reader| reader.remaining()) {
+        let files = match collect::files(&config.base, source) {
+            Ok(files) => files,
+            Err(error) => {
+                findings.push(Finding::fail("source", error.to_string(), "correct the configuration"));
+                continue;
+            }
+        };
+        for (path, opened) in files {
+            findings.push(match opened {
                 Ok(bytes) => {
                     Finding::ok("source", format!("{}: {}, {bytes} bytes", source.name, path.display()))
                 }
