@@ -1,6 +1,9 @@
 //! The whole chain on the example: log in, usage, invoices and a cost split out, on both event logs.
 
+use std::time::Duration;
+
 use rentroll_testing::kafka::Broker;
+use rentroll_testing::wait_until;
 
 use crate::rig::{EXAMPLE, Rig, field};
 
@@ -110,6 +113,9 @@ fn a_copy_of_the_file_is_the_same_file_and_equal_lines_are_not_equal_operations(
     std::fs::rename(rig.path("copy.log"), rig.path("old.log")).unwrap();
     std::fs::copy(rig.path("old.log"), rig.path("copy.log")).unwrap();
     rig.ok(&["up", "--once"]);
+    assert_eq!(books(&rig), (10_000, 10_000, 0, 0), "its text is known");
+    // Without its places it is read again, and its lines have the ids that they had.
+    rig.ok(&["up", "--once", "--from-start"]);
     assert_eq!(books(&rig), (20_000, 10_000, 10_000, 0));
 }
 
@@ -131,8 +137,10 @@ fn a_log_that_grows_and_rotates_is_read_to_the_last_line() {
     };
     append(0, 500);
     let running = rig.spawn(&["up"]);
-    let pause = || std::thread::sleep(std::time::Duration::from_millis(900));
-    pause();
+    let pause = || std::thread::sleep(Duration::from_millis(900));
+    // What was rotated before the log was followed would be left alone.
+    let followed = rig.path("data/collector/web.files.json");
+    wait_until(Duration::from_secs(60), || followed.exists().then_some(())).unwrap();
     append(500, 1_000);
     std::fs::rename(rig.path("web.log"), rig.path("web.log.1")).unwrap();
     append(1_000, 1_500);
@@ -142,4 +150,60 @@ fn a_log_that_grows_and_rotates_is_read_to_the_last_line() {
     drop(running);
     rig.ok(&["up", "--once"]);
     assert_eq!(books(&rig), (2_000, 2_000, 0, 0));
+}
+
+/// logrotate's other ways, with the collector killed in between: copytruncate, and compression of what it had not
+/// read to the end.
+#[test]
+fn a_log_that_is_copied_truncated_and_compressed_counts_every_line_once() {
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+    let rig = Rig::following("web.log");
+    let path = |name: &str| rig.path(name);
+    let append = |from: u32, to: u32| {
+        let mut file = std::fs::File::options().create(true).append(true).open(path("web.log")).unwrap();
+        for n in from..to {
+            let tenant = n % 250;
+            writeln!(
+                file,
+                "10.0.0.{tenant} - - [17/May/2015:10:05:03 +0000] \"GET /{n} HTTP/1.1\" 200 1 \"-\" \"-\""
+            )
+            .unwrap();
+        }
+    };
+    let copy_and_truncate = || {
+        std::fs::copy(path("web.log"), path("web.log.1")).unwrap();
+        std::fs::File::options().write(true).truncate(true).open(path("web.log")).unwrap();
+    };
+    let compress = || {
+        let mut encoder =
+            GzEncoder::new(std::fs::File::create(path("web.log.2.gz")).unwrap(), flate2::Compression::fast());
+        encoder.write_all(&std::fs::read(path("web.log.1")).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        std::fs::remove_file(path("web.log.1")).unwrap();
+    };
+    append(0, 1_000);
+    let running = rig.spawn(&["up"]);
+    let followed = path("data/collector/web.files.json");
+    wait_until(Duration::from_secs(60), || followed.exists().then_some(())).unwrap();
+    append(1_000, 2_000);
+    running.kill();
+    append(2_000, 3_000);
+    copy_and_truncate();
+    compress();
+    append(3_000, 3_500);
+    let running = rig.spawn(&["up"]);
+    std::thread::sleep(Duration::from_millis(1_500));
+    append(3_500, 4_000);
+    copy_and_truncate();
+    append(4_000, 4_500);
+    running.kill();
+    append(4_500, 5_000);
+    rig.ok(&["up", "--once"]);
+    let (accepted, stored, _, rejected) = books(&rig);
+    assert_eq!((stored, rejected), (5_000, 0), "of {accepted}");
+    assert_eq!(
+        rig.query::<(u64, u64)>("SELECT count(), uniqExact(dimensions['path']) FROM events"),
+        (5_000, 5_000)
+    );
 }
