@@ -252,12 +252,3 @@ fn what_others_wrote_into_a_topic_is_read_and_holds_up_nothing() {
     assert_ne!(read[0].record.key, read[1].record.key);
     assert_eq!(read[2].record, record_in(0, 1));
 }
-
-#[test]
-fn a_position_that_the_log_never_had_is_an_error() {
-    let world = World::new(Side::Kafka);
-    world.append(Topic::Usage, 0..40);
-    let mut joined = world.join("group", &[Topic::Usage]);
-    let error = joined.reader(Topic::Usage, 0).seek(1_000_000).unwrap_err();
-    assert!(matches!(&error, LogError::Topics(reason) if reason.contains("1000000")), "{error}");
-}

@@ -7,7 +7,7 @@ use rentroll_engines::log::{LogError, Record};
 use rentroll_schemas::Identity;
 use rentroll_schemas::topics::Topic;
 
-use crate::common::{PARTITIONS, PATIENCE, Side, World, by_partition, record, record_in, records};
+use crate::common::{Joined, PARTITIONS, PATIENCE, Side, World, by_partition, record, record_in, records};
 
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
@@ -35,6 +35,8 @@ on_both! {
     lanes_are_apart,
     appends_from_many_tasks_are_all_kept,
     a_read_gives_no_more_than_asked_for,
+    a_reader_of_a_member_that_left_can_do_nothing,
+    a_position_behind_the_end_does_not_exist,
 }
 
 fn records_come_back_whole_in_order_and_in_their_partition(side: Side) {
@@ -268,4 +270,51 @@ fn a_read_gives_no_more_than_asked_for(side: Side) {
         read.extend(some);
     }
     assert!(read.is_sorted_by(|a, b| a.position < b.position));
+}
+
+fn a_reader_of_a_member_that_left_can_do_nothing(side: Side) {
+    let world = World::new(side);
+    world.append(Topic::Usage, 0..400);
+    let Joined { subscription, mut readers } = world.join("group", &[Topic::Usage]);
+    for reader in &mut readers {
+        assert!(!reader.read(1000, PATIENCE).unwrap().is_empty());
+    }
+    // One of them waits while its member leaves, and is told at once.
+    let mut waiting = readers.pop().unwrap();
+    let waiter = std::thread::spawn(move || {
+        loop {
+            match waiting.read(1000, Duration::from_secs(600)) {
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    drop(subscription);
+    let told = waiter.join().unwrap();
+    assert!(matches!(told, LogError::Revoked { .. }), "{told}");
+    for reader in &mut readers {
+        let results = [
+            reader.read(1, Duration::ZERO).err(),
+            reader.seek(0).err(),
+            reader.commit(1).err(),
+            reader.committed().err(),
+        ];
+        for result in results {
+            assert!(matches!(result, Some(LogError::Revoked { .. })), "{result:?}");
+        }
+    }
+    // Its place is free again, and nothing was committed.
+    assert_eq!(world.join("group", &[Topic::Usage]).read_all(400).values().map(Vec::len).sum::<usize>(), 400);
+}
+
+fn a_position_behind_the_end_does_not_exist(side: Side) {
+    let world = World::new(side);
+    world.append(Topic::Usage, 0..40);
+    let mut joined = world.join("group", &[Topic::Usage]);
+    let reader = joined.reader(Topic::Usage, 0);
+    let error = reader.seek(1_000_000).unwrap_err();
+    assert!(matches!(&error, LogError::Topics(reason) if reason.contains("1000000")), "{error}");
+    // The reader is where it was.
+    assert!(!reader.read(10, PATIENCE).unwrap().is_empty());
 }

@@ -15,6 +15,7 @@
 //!   one sync per partition (group commit).
 //! - Readers see a record only once it is durable.
 //! - At open, an unfinished tail is cut off; a damaged frame with good ones behind it is skipped and counted.
+//!   A position that a group has passed is never given to another record.
 //! - A full disk refuses the append and takes back what was half written; a failed sync closes the log for
 //!   writing until it is opened again, since nothing can be known about the pages then.
 //! - Whole segments that every group has committed are deleted.
@@ -124,7 +125,9 @@ impl EmbeddedLog {
             for partition in 0..config.partitions {
                 let path = dir.join(topic.name()).join(partition.to_string());
                 make_dir(&path)?;
-                of_topic.push(Arc::new(Partition::open(topic, partition, path, &bytes)?));
+                let committed = reader::committed_by_all(dir, topic, partition)?.into_iter().max();
+                let committed = committed.unwrap_or_default();
+                of_topic.push(Arc::new(Partition::open(topic, partition, path, &bytes, committed)?));
             }
             partitions.push(of_topic);
         }
@@ -277,5 +280,7 @@ fn io_error(what: &str, path: &Path, source: std::io::Error) -> LogError {
     LogError::Io { what: format!("cannot {what} {}", path.display()), source }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,8 +45,15 @@ struct State {
 }
 
 impl Partition {
-    /// Reads what is there and mends the tail. `bytes` is increased by the sizes found.
-    pub(super) fn open(topic: Topic, index: u32, dir: PathBuf, bytes: &AtomicU64) -> Result<Self> {
+    /// Reads what is there and mends the tail. `bytes` is increased by the sizes found. The next record comes at
+    /// `committed` at least, which a group has passed: a record there would never be read.
+    pub(super) fn open(
+        topic: Topic,
+        index: u32,
+        dir: PathBuf,
+        bytes: &AtomicU64,
+        committed: u64,
+    ) -> Result<Self> {
         let mut firsts: Vec<u64> = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|source| io_error("read folder", &dir, source))? {
             let entry = entry.map_err(|source| io_error("read folder", &dir, source))?;
@@ -68,6 +75,12 @@ impl Partition {
             }
             bytes.fetch_add(durable, Ordering::Relaxed);
             segments.push(Arc::new(Segment { first, path, durable_bytes: AtomicU64::new(durable) }));
+        }
+        if committed > end {
+            if end > 0 {
+                tracing::error!(%topic, partition = index, end, committed, "records that were read are gone from the log's end");
+            }
+            end = committed;
         }
         Ok(Partition {
             topic,
@@ -125,12 +138,18 @@ impl Partition {
         self.grown.notify_all();
     }
 
-    /// Waits until there is something at or after `position`, or `wait` is over.
-    pub(super) fn wait_for(&self, position: u64, wait: Duration) {
-        let state = self.state();
-        if state.end <= position {
-            let _unused = self.grown.wait_timeout_while(state, wait, |state| state.end <= position);
-        }
+    /// Waits until there is something at or after `position`, or `wait` is over, or `left` is set and
+    /// [`wake`](Self::wake) called.
+    pub(super) fn wait_for(&self, position: u64, wait: Duration, left: &AtomicBool) {
+        let idle = |state: &mut State| state.end <= position && !left.load(Ordering::Acquire);
+        drop(self.grown.wait_timeout_while(self.state(), wait, idle));
+    }
+
+    /// Has those who wait look again.
+    pub(super) fn wake(&self) {
+        // The lock, so that nobody is between looking and waiting.
+        drop(self.state());
+        self.grown.notify_all();
     }
 
     /// When the first durable record at or after `position` arrived.
@@ -167,42 +186,40 @@ struct Recovered {
 /// Finds the end of the newest segment, cuts off what was not finished, and counts damaged frames.
 fn recover(path: &Path, first: u64) -> Result<Recovered> {
     let content = Bytes::from(fs::read(path).map_err(|source| io_error("read", path, source))?);
-    let (mut end, mut damaged, mut good_until) = (first, 0, 0);
-    if has_head(&content, first) {
-        let mut at = SEGMENT_HEAD_BYTES as usize;
-        good_until = at;
-        while at < content.len() {
-            match frame::decode(&content.slice(at..)) {
-                Decoded::Frame(record, length) => {
-                    at += length;
-                    good_until = at;
-                    end = record.position + 1;
-                }
-                Decoded::Incomplete | Decoded::Damaged => match next_frame(&content, at + 1, end) {
-                    Some(next) => {
-                        damaged += 1;
-                        tracing::warn!(path = %path.display(), offset = at, "skipping a damaged frame");
-                        at = next;
-                    }
-                    None => break,
-                },
+    let (mut end, mut damaged) = (first, 0);
+    let head_bytes = SEGMENT_HEAD_BYTES as usize;
+    let mut at = head_bytes.min(content.len());
+    // Even behind a damaged head there may be good frames.
+    let mut good_until = at;
+    while at < content.len() {
+        match frame::decode(&content.slice(at..)) {
+            Decoded::Frame(record, length) => {
+                at += length;
+                good_until = at;
+                end = record.position + 1;
             }
+            Decoded::Incomplete | Decoded::Damaged => match next_frame(&content, at + 1, end) {
+                Some(next) => {
+                    damaged += 1;
+                    tracing::warn!(path = %path.display(), offset = at, "skipping a damaged frame");
+                    at = next;
+                }
+                None => break,
+            },
         }
     }
-    if good_until < content.len() || good_until == 0 {
+    let head_is_good = has_head(&content, first);
+    if good_until < content.len() || !head_is_good {
         let cut = content.len() - good_until;
-        tracing::warn!(path = %path.display(), bytes = cut, "cutting off an unfinished tail");
+        tracing::warn!(path = %path.display(), bytes = cut, head_is_good, "mending an unfinished segment");
+        good_until = good_until.max(head_bytes);
         let file = File::options().write(true).open(path).map_err(|source| io_error("open", path, source))?;
         let mend = || -> std::io::Result<()> {
             use std::os::unix::fs::FileExt;
-            if good_until == 0 {
-                file.write_all_at(&segment_head(first), 0)?;
-                good_until = SEGMENT_HEAD_BYTES as usize;
-            }
+            file.write_all_at(&segment_head(first), 0)?;
             file.set_len(good_until as u64)?;
             file.sync_all()
         };
-        let mut mend = mend;
         mend().map_err(|source| io_error("mend", path, source))?;
     }
     Ok(Recovered { bytes: good_until as u64, end, damaged })

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -24,11 +24,13 @@ pub(super) struct Member {
     shared: Arc<Shared>,
     group: String,
     topics: Vec<Topic>,
+    /// Set when the member leaves; its readers can do nothing from then on.
+    left: Arc<AtomicBool>,
 }
 
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, group: String, topics: Vec<Topic>) -> Self {
-        Member { shared, group, topics }
+        Member { shared, group, topics, left: Arc::default() }
     }
 
     /// All partitions, the first time; nothing afterwards.
@@ -40,6 +42,7 @@ impl Member {
                     partition: self.shared.partition(topic, index).clone(),
                     shared: self.shared.clone(),
                     group: self.group.clone(),
+                    left: self.left.clone(),
                     position: 0,
                     cursor: None,
                 }));
@@ -51,6 +54,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.left.store(true, Ordering::Release);
+        // A reader that waits is told at once.
+        self.shared.partitions.iter().flatten().for_each(|partition| partition.wake());
         self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.group);
     }
 }
@@ -59,6 +65,7 @@ struct Reader {
     shared: Arc<Shared>,
     partition: Arc<Partition>,
     group: String,
+    left: Arc<AtomicBool>,
     /// Of the next record to hand out.
     position: u64,
     cursor: Option<Cursor>,
@@ -113,9 +120,14 @@ impl Cursor {
                     }
                 }
                 Decoded::Incomplete => {
-                    if !self.fill()? {
+                    if self.fill()? {
+                        continue;
+                    }
+                    if self.chunk.is_empty() {
                         return Ok(None);
                     }
+                    // What is durable ends with a whole frame: this one's length is damaged.
+                    self.skip_damage(position)?;
                 }
                 Decoded::Damaged => self.skip_damage(position)?,
             }
@@ -125,14 +137,23 @@ impl Cursor {
     /// Goes on at the next good frame; the open log counted and reported the damage in the newest segment,
     /// this reports it in older ones.
     fn skip_damage(&mut self, position: u64) -> Result<()> {
-        while self.fill()? {}
         let place = self.offset - self.chunk.len() as u64;
         tracing::error!(path = %self.segment.path.display(), offset = place, "skipping a damaged frame");
-        self.chunk = match partition::next_frame(&self.chunk, 1, position) {
-            Some(next) => self.chunk.slice(next..),
-            None => Bytes::new(),
-        };
-        Ok(())
+        let mut from = 1;
+        loop {
+            if let Some(next) = partition::next_frame(&self.chunk, from, position) {
+                self.chunk = self.chunk.slice(next..);
+                return Ok(());
+            }
+            // A frame may begin in what is here and end behind it; what is longer than any frame is done with.
+            let keep = self.chunk.len().min(frame::HEAD_BYTES + frame::BODY_BYTES_MAX);
+            self.chunk = self.chunk.slice(self.chunk.len() - keep..);
+            from = 0;
+            if !self.fill()? {
+                self.chunk = Bytes::new();
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -171,19 +192,30 @@ impl PartitionReader for Reader {
     }
 
     fn committed(&mut self) -> Result<u64> {
+        self.check_member()?;
         let committed =
             read_committed(&self.shared.config.dir, &self.group, self.partition.topic, self.partition.index)?;
         Ok(committed.unwrap_or(0).max(self.partition.first_position()))
     }
 
     fn seek(&mut self, position: u64) -> Result<()> {
+        self.check_member()?;
+        let end = self.partition.durable_end();
+        if position > end {
+            return Err(LogError::Topics(format!(
+                "position {position} of {}/{} does not exist: it ends at {end}; it lost records or was made anew",
+                self.partition.topic, self.partition.index
+            )));
+        }
         self.position = position;
         self.cursor = None;
         Ok(())
     }
 
     fn read(&mut self, records_max: usize, wait: Duration) -> Result<Vec<Positioned>> {
-        self.partition.wait_for(self.position, wait);
+        self.check_member()?;
+        self.partition.wait_for(self.position, wait, &self.left);
+        self.check_member()?;
         let mut records = Vec::new();
         while records.len() < records_max
             && let Some(record) = self.next()?
@@ -194,6 +226,7 @@ impl PartitionReader for Reader {
     }
 
     fn commit(&mut self, position: u64) -> Result<()> {
+        self.check_member()?;
         let path =
             committed_path(&self.shared.config.dir, &self.group, self.partition.topic, self.partition.index);
         if let Some(dir) = path.parent() {
@@ -201,7 +234,7 @@ impl PartitionReader for Reader {
         }
         // Not synced: after a power cut an older position is as good, since the store knows what it has.
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, position.to_string())
+        fs::write(&temporary, committed_text(position))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|source| io_error("write", &path, source))?;
         let all = self.slowest_group(position)?;
@@ -212,25 +245,49 @@ impl PartitionReader for Reader {
 }
 
 impl Reader {
+    fn check_member(&self) -> Result<()> {
+        match self.left.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(LogError::Revoked { topic: self.partition.topic, partition: self.partition.index }),
+        }
+    }
+
     /// The position that every group has passed which ever committed here.
     fn slowest_group(&self, own: u64) -> Result<u64> {
-        let dir = self.shared.config.dir.join("groups");
-        let mut slowest = own;
-        for entry in fs::read_dir(&dir).map_err(|source| io_error("read folder", &dir, source))? {
-            let entry = entry.map_err(|source| io_error("read folder", &dir, source))?;
-            if let Some(group) = entry.file_name().to_str()
-                && let Some(position) = read_committed(
-                    &self.shared.config.dir,
-                    group,
-                    self.partition.topic,
-                    self.partition.index,
-                )?
-            {
-                slowest = slowest.min(position);
-            }
-        }
-        Ok(slowest)
+        let all = committed_by_all(&self.shared.config.dir, self.partition.topic, self.partition.index)?;
+        Ok(all.into_iter().fold(own, u64::min))
     }
+}
+
+/// What each group committed that ever did.
+pub(super) fn committed_by_all(dir: &Path, topic: Topic, partition: u32) -> Result<Vec<u64>> {
+    let groups = dir.join("groups");
+    let entries = match fs::read_dir(&groups) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(io_error("read folder", &groups, source)),
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| io_error("read folder", &groups, source))?;
+        if let Some(group) = entry.file_name().to_str() {
+            all.extend(read_committed(dir, group, topic, partition)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A position as it is kept, with a checksum: one that is read wrong would skip records.
+fn committed_text(position: u64) -> String {
+    format!("{position} {:08x}\n", crc32c::crc32c(position.to_string().as_bytes()))
+}
+
+fn parse_committed(text: &str) -> Option<u64> {
+    let mut words = text.split_whitespace();
+    let (position, checksum) = (words.next()?, words.next());
+    let is_whole = checksum
+        .is_none_or(|checksum| u32::from_str_radix(checksum, 16) == Ok(crc32c::crc32c(position.as_bytes())));
+    position.parse().ok().filter(|_| is_whole && words.next().is_none())
 }
 
 fn committed_path(dir: &Path, group: &str, topic: Topic, partition: u32) -> PathBuf {
@@ -240,13 +297,36 @@ fn committed_path(dir: &Path, group: &str, topic: Topic, partition: u32) -> Path
 /// The position that `group` committed, if it ever did.
 pub(super) fn read_committed(dir: &Path, group: &str, topic: Topic, partition: u32) -> Result<Option<u64>> {
     let path = committed_path(dir, group, topic, partition);
-    match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| LogError::Corrupt {
-            path: path.display().to_string(),
-            offset: 0,
-            reason: format!("`{text}` is not a position"),
-        }),
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(std::str::from_utf8(&bytes).ok().and_then(parse_committed).unwrap_or_else(|| {
+            // Empty after a power cut, or damaged: whoever reads again from the start meets itself in the store.
+            tracing::warn!(path = %path.display(), "not a position; the group begins at the first record kept");
+            0
+        }))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(io_error("read", &path, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_written_or_not_at_all() {
+        for position in [0, 7, 1234, u64::MAX] {
+            let text = committed_text(position);
+            assert_eq!(parse_committed(&text), Some(position));
+            let mut damaged = text.clone().into_bytes();
+            for bit in 0..8 * (damaged.len() - 1) {
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let read = std::str::from_utf8(&damaged).ok().and_then(parse_committed);
+                assert!(read.is_none_or(|read| read == position), "bit {bit} of {text:?}: {read:?}");
+                damaged[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+        // As earlier versions wrote it.
+        assert_eq!(parse_committed("42"), Some(42));
+        assert_eq!(parse_committed(""), None);
     }
 }

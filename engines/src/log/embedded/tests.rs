@@ -9,7 +9,7 @@ use rentroll_schemas::Identity;
 use super::*;
 use crate::log::Positioned;
 
-fn record(n: u64, size: usize) -> Record {
+pub(super) fn record(n: u64, size: usize) -> Record {
     Record {
         key: Identity::of("t", "s", &n.to_string()),
         headers: [("tenant", format!("tenant-{n}"))].into_iter().collect(),
@@ -18,7 +18,7 @@ fn record(n: u64, size: usize) -> Record {
     }
 }
 
-fn config(dir: &Path) -> EmbeddedConfig {
+pub(super) fn config(dir: &Path) -> EmbeddedConfig {
     EmbeddedConfig { partitions: 2, segment_bytes_max: 2_000, ..EmbeddedConfig::new(dir) }
 }
 
@@ -26,11 +26,11 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-fn append(log: &EmbeddedLog, records: Vec<Record>) -> Result<()> {
+pub(super) fn append(log: &EmbeddedLog, records: Vec<Record>) -> Result<()> {
     runtime().block_on(log.append(Topic::Usage, records))
 }
 
-fn read_all(log: &EmbeddedLog, group: &str) -> BTreeMap<u32, Vec<Positioned>> {
+pub(super) fn read_all(log: &EmbeddedLog, group: &str) -> BTreeMap<u32, Vec<Positioned>> {
     let mut member = log.subscribe(group, &[Topic::Usage]).unwrap();
     let mut all = BTreeMap::new();
     for mut reader in member.gained(Duration::ZERO).unwrap() {

@@ -1,13 +1,13 @@
 //! Settings of the Kafka clients, their log lines, and their errors in the log's own words.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::{GroupProtocol, KafkaConfig, features};
 use crate::log::{LogError, Result};
@@ -210,6 +210,36 @@ pub(super) fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::TimedOutQueue
             | Code::WaitingForCoordinator
     )
+}
+
+/// Between two tries of a question that no broker can answer at this moment.
+const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks again, within [`ANSWER_WAIT`], while a partition or a group changes its leader: a moment after topics are
+/// made, after a broker went. Blocking.
+pub(super) fn once_led<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult<T> {
+    use RDKafkaErrorCode as Code;
+    let deadline = Instant::now() + ANSWER_WAIT;
+    loop {
+        match ask() {
+            Err(error)
+                if Instant::now() < deadline
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(
+                            Code::NotLeaderForPartition
+                                | Code::LeaderNotAvailable
+                                | Code::NotCoordinator
+                                | Code::CoordinatorLoadInProgress
+                                | Code::CoordinatorNotAvailable
+                        )
+                    ) =>
+            {
+                std::thread::sleep(ELECTION_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The lock, also after a panic elsewhere: what these locks guard is replaced whole, never half-written.

@@ -30,11 +30,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::topics::Topic;
 
-use self::client::{ANSWER_WAIT, Voice, failed, lock};
+use self::client::{ANSWER_WAIT, Voice, failed, lock, once_led};
 pub use self::config::{Compression, GroupProtocol, KafkaConfig, is_secret};
 use self::member::KafkaSubscription;
 use self::peek::Peek;
@@ -193,33 +193,32 @@ impl Observer {
             list.set_all_offsets(offset).map(|()| list)
         };
         // As a "time", beginning and end mean the first position kept and the one after the last.
-        let firsts =
-            all(Offset::Beginning).and_then(|list| self.consumer.offsets_for_times(list, ANSWER_WAIT));
-        let firsts = firsts.map_err(fail)?;
-        let ends = all(Offset::End).and_then(|list| self.consumer.offsets_for_times(list, ANSWER_WAIT));
-        let ends = ends.map_err(fail)?;
-        let committed =
-            all(Offset::Invalid).and_then(|list| self.consumer.committed_offsets(list, ANSWER_WAIT));
-        let committed = committed.map_err(fail)?;
-        let position = |list: &TopicPartitionList, partition: u32| -> Result<Option<u64>> {
-            let Some(element) = list.find_partition(name, partition as i32) else {
-                return Ok(None);
-            };
-            element.error().map_err(fail)?;
-            match element.offset() {
-                Offset::Offset(offset) => Ok(Some(offset as u64)),
-                _ => Ok(None),
-            }
+        let times = |offset: Offset| {
+            once_led(|| whole(self.consumer.offsets_for_times(all(offset)?, ANSWER_WAIT)?)).map_err(fail)
         };
-        (0..partitions)
-            .map(|partition| {
-                let first = position(&firsts, partition)?.unwrap_or(0);
-                let end = position(&ends, partition)?.unwrap_or(first);
-                let committed = position(&committed, partition)?.unwrap_or(first);
-                Ok(Lag { partition, committed, end })
-            })
-            .collect()
+        let (firsts, ends) = (times(Offset::Beginning)?, times(Offset::End)?);
+        let committed =
+            once_led(|| whole(self.consumer.committed_offsets(all(Offset::Invalid)?, ANSWER_WAIT)?));
+        let committed = committed.map_err(fail)?;
+        let position = |list: &TopicPartitionList, partition: u32| match list
+            .find_partition(name, partition as i32)?
+            .offset()
+        {
+            Offset::Offset(offset) => Some(offset as u64),
+            _ => None,
+        };
+        let lags = (0..partitions).map(|partition| {
+            let first = position(&firsts, partition).unwrap_or(0);
+            let end = position(&ends, partition).unwrap_or(first);
+            Lag { partition, committed: position(&committed, partition).unwrap_or(first), end }
+        });
+        Ok(lags.collect())
     }
+}
+
+/// The answer, if it holds no partition's error.
+fn whole(list: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    list.elements().iter().try_for_each(|element| element.error()).map(|()| list)
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::Identity;
 use rentroll_schemas::topics::Topic;
 
 use super::KafkaConfig;
-use super::client::{ANSWER_WAIT, failed, lock};
+use super::client::{ANSWER_WAIT, failed, lock, once_led};
 use super::commit::Commit;
 use super::member::{Consumer, Slot};
 use crate::log::{Headers, LogError, PartitionReader, Positioned, Record, Result};
@@ -56,6 +56,12 @@ impl KafkaReader {
         // Only an offset past i64::MAX is refused, and the callers have checked that.
         let _ = element.set_offset(offset);
         list
+    }
+
+    /// The first position kept, and the one after the last.
+    fn watermarks(&self) -> KafkaResult<(i64, i64)> {
+        let partition = self.slot.partition as i32;
+        once_led(|| self.consumer.fetch_watermarks(&self.slot.name, partition, ANSWER_WAIT))
     }
 
     fn offset(&self, position: u64) -> Result<Offset> {
@@ -116,9 +122,7 @@ impl PartitionReader for KafkaReader {
         if lock(&self.slot.queue).is_none() {
             return Err(self.slot.revoked());
         }
-        let asked = self
-            .consumer
-            .committed_offsets(self.at(Offset::Invalid), ANSWER_WAIT)
+        let asked = once_led(|| self.consumer.committed_offsets(self.at(Offset::Invalid), ANSWER_WAIT))
             .map_err(|error| self.failed("ask for the committed position of", error))?;
         for element in asked.elements() {
             element.error().map_err(|error| self.failed("ask for the committed position of", error))?;
@@ -126,10 +130,8 @@ impl PartitionReader for KafkaReader {
                 return Ok(offset as u64);
             }
         }
-        let (first, _) = self
-            .consumer
-            .fetch_watermarks(&self.slot.name, self.slot.partition as i32, ANSWER_WAIT)
-            .map_err(|error| self.failed("ask for the first position of", error))?;
+        let (first, _) =
+            self.watermarks().map_err(|error| self.failed("ask for the first position of", error))?;
         Ok(first.max(0) as u64)
     }
 
@@ -138,10 +140,7 @@ impl PartitionReader for KafkaReader {
         if lock(&self.slot.queue).is_none() {
             return Err(self.slot.revoked());
         }
-        let (first, end) = self
-            .consumer
-            .fetch_watermarks(&self.slot.name, self.slot.partition as i32, ANSWER_WAIT)
-            .map_err(|error| self.failed("ask for the end of", error))?;
+        let (first, end) = self.watermarks().map_err(|error| self.failed("ask for the end of", error))?;
         if end >= 0 && position > end as u64 {
             // Kafka would go back to the first record and say nothing.
             let reason = format!("it ends at {end}; it lost records or was made anew");
