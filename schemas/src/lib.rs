@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod reject;
 pub mod retention;
 pub mod text;
+pub mod token;
 pub mod topics;
 pub mod window;
 pub mod yaml;
