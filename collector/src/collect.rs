@@ -9,14 +9,15 @@ use chrono::{DateTime, Utc};
 use rentroll_engines::health::{Health, Part};
 use rentroll_engines::log::{LogError, Record, SharedLog};
 use rentroll_schemas::reject::{Reject, reason};
-use rentroll_schemas::topics::{CLOUDEVENTS_JSON, SCHEMA_VERSION, Topic, headers};
-use rentroll_schemas::{Event, window};
+use rentroll_schemas::topics::Topic;
+use rentroll_schemas::window;
 use tokio::sync::mpsc;
 
 use crate::follow::{End, Followed, Follower, Pace};
 use crate::format::{self, Refusal};
 use crate::lines::{Line, ReadError};
 use crate::metrics::Metrics;
+use crate::outgoing;
 use crate::overflow::Lanes;
 use crate::places::{Change, Places};
 use crate::sight::{Look, Sight};
@@ -405,20 +406,7 @@ fn judge(
         detail,
     })?;
     let lane = lanes.lane(&event.tenant, now.instant, 1);
-    Ok((lane, event_record(&event, now.utc.timestamp_millis(), source.backfill)))
-}
-
-/// The record that carries `event`.
-pub fn event_record(event: &Event<'_>, arrived_at_ms: i64, backfill: bool) -> Record {
-    let headers = [
-        (headers::TENANT, event.tenant.as_ref()),
-        (headers::TYPE, &event.kind),
-        (headers::SCHEMA, SCHEMA_VERSION),
-        (headers::CONTENT_TYPE, CLOUDEVENTS_JSON),
-    ];
-    let backfill = backfill.then_some((headers::BACKFILL, "1"));
-    let headers = headers.into_iter().chain(backfill).collect();
-    Record { key: event.identity(), headers, value: event.to_json().into(), arrived_at_ms }
+    Ok((lane, outgoing::record(&event, now.utc.timestamp_millis(), source.backfill)))
 }
 
 fn reject_record(source: &SourceConfig, log: &Path, line: &Line<'_>, refusal: Refusal) -> Record {
@@ -435,9 +423,5 @@ fn reject_record(source: &SourceConfig, log: &Path, line: &Line<'_>, refusal: Re
         rejected_at: Utc::now(),
         bytes: line.bytes.to_vec(),
     };
-    let arrived_at_ms = reject.rejected_at.timestamp_millis();
-    let headers = [(headers::SCHEMA, SCHEMA_VERSION)].into_iter().collect();
-    // Serialising strings and times cannot fail.
-    let value = serde_json::to_vec(&reject).unwrap_or_default();
-    Record { key: reject.identity(), headers, value: value.into(), arrived_at_ms }
+    outgoing::reject(&reject)
 }

@@ -6,7 +6,10 @@
 //! - `sight`, `family`, `follow`: which files those are, through rotation, copytruncate and compression;
 //! - `places`: how far each file has been read, kept over restarts;
 //! - [`overflow`]: which lane an event takes;
-//! - [`collect`]: the loop that ties them to the log.
+//! - [`collect`]: the loop that ties them to the log;
+//! - [`http`]: events that are sent, and who may send them;
+//! - [`spool`]: where they wait while the log is away;
+//! - [`outgoing`]: from events to the log's records.
 //!
 //! A place moves only after the log has the line durably. After a crash the lines since the last place are
 //! sent again, with the same identities, and are counted as duplicates, never as usage.
@@ -16,9 +19,12 @@ mod edges;
 mod family;
 mod follow;
 pub mod format;
+pub mod http;
 pub mod lines;
 pub mod metrics;
+pub mod outgoing;
 pub mod overflow;
 mod places;
 mod sight;
 pub mod source;
+pub mod spool;

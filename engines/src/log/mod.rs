@@ -21,6 +21,7 @@ use rentroll_schemas::topics::Topic;
 pub mod embedded;
 mod headers;
 pub mod kafka;
+pub mod late;
 
 /// One record, as appended and as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
