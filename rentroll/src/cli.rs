@@ -46,6 +46,10 @@ pub enum Command {
     Migrate,
     /// Make the event log's topics in Kafka.
     Topics(verbs::topics::Args),
+    /// Make, list and revoke the tokens of those who send events.
+    Tokens(verbs::tokens::Args),
+    /// Send events from a file or stdin to a collector.
+    Send(verbs::send::Args),
     /// Write, check and show the configuration.
     Config(verbs::config::Args),
     /// Issue a month's invoices, and explain them.
@@ -137,6 +141,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             }
             Command::Migrate => verbs::migrate::run(&context).await,
             Command::Topics(args) => verbs::topics::run(&context, args).await,
+            Command::Tokens(args) => verbs::tokens::run(&context, args),
+            Command::Send(args) => verbs::send::run(&context, args).await,
             Command::Config(args) => verbs::config::run(&context, args),
             Command::Bill(args) => verbs::bill::run(&context, args).await,
             Command::Invoices(args) => verbs::invoices::run(&context, args).await,

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use rentroll_engines::log::SharedLog;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
+use rentroll_engines::log::late::LateLog;
+use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
@@ -14,6 +16,9 @@ use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
 
 use crate::config::{Config, ConfigError, LogKind};
+
+/// How long Kafka may take to answer before those who can do without it begin.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The configuration, and the doors it names.
 #[derive(Debug)]
@@ -106,8 +111,15 @@ pub fn event_log(config: &Config) -> anyhow::Result<SharedLog> {
             Ok(Arc::new(log))
         }
         LogKind::Kafka => {
-            let log = KafkaLog::open(kafka_config(config)).context("cannot open the event log in Kafka")?;
-            Ok(Arc::new(log))
+            let kafka = kafka_config(config);
+            let open =
+                move || -> Result<SharedLog, LogError> { Ok(Arc::new(KafkaLog::open(kafka.clone())?)) };
+            let opened = match config.spool_is_on() && config.ingest_is_on() {
+                // Events go to the spool for as long as nobody answers.
+                true => LateLog::open(config.log.partitions, KAFKA_PATIENCE, open),
+                false => open(),
+            };
+            opened.context("cannot open the event log in Kafka")
         }
     }
 }

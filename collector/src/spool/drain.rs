@@ -97,6 +97,13 @@ impl Drain {
     }
 }
 
+impl Drop for Drain {
+    /// Threads do not outlive what started them.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 struct One {
     topic: Topic,
     reader: Box<dyn PartitionReader>,

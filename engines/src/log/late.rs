@@ -105,6 +105,10 @@ impl EventLog for LateLog {
     fn lag(&self, group: &str, topic: Topic) -> Result<Vec<Lag>> {
         self.get()?.lag(group, topic)
     }
+
+    fn arrivals(&self, group: &str, topic: Topic, places: &[(u32, u64)]) -> Result<Vec<Option<i64>>> {
+        self.get()?.arrivals(group, topic, places)
+    }
 }
 
 #[cfg(test)]

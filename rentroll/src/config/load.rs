@@ -197,6 +197,26 @@ mod tests {
         parse(text, Path::new("dir/rentroll.toml"), variables)
     }
 
+    /// Every key of `table` stands in the template, below the header of its section.
+    fn holds(section: &str, table: &toml::Table) {
+        for (key, value) in table {
+            let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+            if let Some(table) = value.as_table() {
+                holds(&path, table);
+                continue;
+            }
+            let mut inside = String::new();
+            let there = super::super::TEMPLATE.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ']);
+                if let Some(header) = line.strip_prefix('[') {
+                    inside = header.trim_matches(['[', ']']).to_owned();
+                }
+                (inside == section && line.starts_with(&format!("{key} ="))) || line == format!("[[{path}]]")
+            });
+            assert!(there, "{path} is not in the template");
+        }
+    }
+
     #[test]
     fn the_template_is_the_default_and_documents_every_key() {
         let config = read(super::super::TEMPLATE, &[]).unwrap();
@@ -214,17 +234,8 @@ mod tests {
         ] {
             assert!(super::super::TEMPLATE.contains(key), "{key}");
         }
-        let table = toml::Table::try_from(default).unwrap();
-        for (section, keys) in table {
-            for key in keys.as_table().unwrap().keys() {
-                let there = super::super::TEMPLATE.lines().any(|line| {
-                    let line = line.trim_start_matches(['#', ' ', '[']);
-                    line.starts_with(&format!("{key} =")) || line.starts_with(&format!("{section}.{key}]"))
-                });
-                assert!(there, "{section}.{key} is not in the template");
-            }
-        }
-        for key in ["url", "password", "library"] {
+        holds("", &toml::Table::try_from(default).unwrap());
+        for key in ["url", "password", "library", "listen", "enabled", "cert", "key", "client_ca"] {
             assert!(super::super::TEMPLATE.contains(&format!("# {key} =")), "{key}");
         }
     }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use rentroll_collector::http::config::HttpConfig;
 use rentroll_collector::overflow::OverflowConfig;
 use rentroll_collector::source::SourceConfig;
+use rentroll_collector::spool::SpoolConfig;
+use rentroll_collector::spool::intake::Ack;
 use rentroll_engines::log::LogError;
 use rentroll_engines::log::kafka::{Compression, GroupProtocol, KafkaConfig};
 use serde::{Deserialize, Serialize};
@@ -58,6 +61,8 @@ pub struct Files {
     pub catalogue: PathBuf,
     /// Cost pools and drivers.
     pub costs: PathBuf,
+    /// Who may send events.
+    pub tokens: PathBuf,
 }
 
 /// Which event log.
@@ -144,6 +149,10 @@ pub struct Collector {
     pub sources: Vec<SourceConfig>,
     /// `[collector.overflow]`
     pub overflow: OverflowConfig,
+    /// `[collector.http]`
+    pub http: HttpConfig,
+    /// `[collector.spool]`
+    pub spool: SpoolConfig,
 }
 
 /// `[aggregator]`
@@ -168,7 +177,12 @@ impl Default for Data {
 
 impl Default for Files {
     fn default() -> Self {
-        Files { meters: "meters.yaml".into(), catalogue: "catalogue.yaml".into(), costs: "costs.yaml".into() }
+        Files {
+            meters: "meters.yaml".into(),
+            catalogue: "catalogue.yaml".into(),
+            costs: "costs.yaml".into(),
+            tokens: "tokens.toml".into(),
+        }
     }
 }
 
@@ -229,6 +243,19 @@ impl Config {
         self.path(&self.data.dir)
     }
 
+    /// Whether events are received over HTTP: where it is asked for, or there is somebody who may send.
+    pub fn ingest_is_on(&self) -> bool {
+        let http = &self.collector.http;
+        let has_client_ca = http.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        http.listen.is_some() || has_client_ca || self.path(&self.files.tokens).exists()
+    }
+
+    /// Whether events wait in a spool while the log takes none.
+    pub fn spool_is_on(&self) -> bool {
+        let with_kafka = self.log.kind == LogKind::Kafka;
+        self.collector.http.ack == Ack::Spool || self.collector.spool.enabled.unwrap_or(with_kafka)
+    }
+
     /// The rules that the shape alone cannot express; the error is (key, reason).
     ///
     /// # Errors
@@ -276,6 +303,15 @@ impl Config {
             if !(1..=86_400).contains(&value) {
                 return fail(key, "must be from 1 to 86400");
             }
+        }
+        if let Err((field, reason)) = self.collector.http.check() {
+            return Err((format!("collector.http.{field}"), reason));
+        }
+        if let Err((field, reason)) = self.collector.spool.check() {
+            return Err((format!("collector.spool.{field}"), reason));
+        }
+        if self.collector.http.ack == Ack::Spool && self.collector.spool.enabled == Some(false) {
+            return fail("collector.http.ack", "\"spool\" needs collector.spool.enabled");
         }
         let mut names = std::collections::BTreeSet::new();
         for (index, source) in self.collector.sources.iter().enumerate() {

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::context;
 
 pub mod http;
+pub mod ingest;
 pub mod limits;
 pub mod progress;
 
@@ -63,6 +64,7 @@ pub struct System {
     stop_aggregator: Arc<AtomicBool>,
     stop_http: Arc<tokio::sync::Notify>,
     collectors: Vec<JoinHandle<Result<(), CollectError>>>,
+    ingest: ingest::Ingesting,
     aggregator: Option<JoinHandle<Result<(), LogError>>>,
     limits: Option<JoinHandle<()>>,
     http: JoinHandle<std::io::Result<()>>,
@@ -107,6 +109,7 @@ impl System {
             aggregator = Some(tokio::task::spawn_blocking(move || aggregator::aggregate(&setup, &runtime)));
         }
         let mut collectors = Vec::new();
+        let mut ingest = ingest::Ingesting::default();
         if let (true, Some(log)) = (parts.collector, &log) {
             let metrics = rentroll_collector::metrics::Metrics::register(&registry)?;
             let setup = collect::Setup {
@@ -119,6 +122,7 @@ impl System {
                 stop: stop_collectors.clone(),
                 progress: progress.clone(),
             };
+            ingest = ingest::Ingesting::start(config, log, &setup, &registry, mode).await?;
             for source in &config.collector.sources {
                 collectors.push(tokio::spawn(collect::follow(setup.clone(), source.clone(), mode)));
             }
@@ -140,13 +144,19 @@ impl System {
             stop_aggregator,
             stop_http,
             collectors,
+            ingest,
             aggregator,
             limits,
             http,
         })
     }
 
-    /// Waits until the collectors have read their files and the aggregator has done all of the log.
+    /// Where events are received over HTTP, if they are.
+    pub fn ingest_url(&self) -> Option<String> {
+        self.ingest.url()
+    }
+
+    /// Waits until the collectors have read their files, the spool is empty, and the aggregator has done all of the log.
     ///
     /// # Errors
     /// A collector's.
@@ -158,6 +168,7 @@ impl System {
         for collector in self.collectors.drain(..) {
             collector.await.context("a collector broke off")??;
         }
+        self.ingest.finish().await?;
         while self.aggregator.is_some() && self.has_work().await? {
             self.fail_if_aggregator_ended().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -225,6 +236,7 @@ impl System {
                 }
             }
             self.collectors = still;
+            self.ingest.fail_if_ended()?;
             if self.http.is_finished() {
                 anyhow::bail!("the HTTP server ended");
             }
@@ -237,7 +249,8 @@ impl System {
     /// # Errors
     /// The first part's that did not end well; all are stopped in any case.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let mut result = Ok(());
+        // Senders first: what they were told is durable is in the log or in the spool.
+        let mut result = std::mem::take(&mut self.ingest).stop().await;
         self.stop_collectors.store(true, Ordering::Relaxed);
         for collector in self.collectors.drain(..) {
             let ended = collector.await.context("a collector broke off").and_then(|ended| Ok(ended?));

@@ -29,9 +29,12 @@ pub struct Args {
 /// Says which part could not start, or failed, and why.
 pub async fn run(context: &Context, args: Args, parts: Parts) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    if parts.collector && config.collector.sources.is_empty() && !parts.aggregator {
+    let nothing_comes = config.collector.sources.is_empty() && !config.ingest_is_on();
+    if parts.collector && nothing_comes && !parts.aggregator {
         return Err(WrongUse(
-            "no [[collector.sources]] in the configuration: there is nothing to collect".into(),
+            "no [[collector.sources]] in the configuration, and no tokens (`rentroll tokens create`): there is \
+             nothing to collect"
+                .into(),
         )
         .into());
     }
@@ -76,4 +79,7 @@ fn announce(config: &Config, system: &System, parts: Parts) {
     let what =
         if parts.console { "console, /healthz, /readyz, /metrics" } else { "/healthz, /readyz, /metrics" };
     eprintln!("http:       http://{}/ ({what})", system.address);
+    if let Some(url) = system.ingest_url() {
+        eprintln!("ingest:     {url}");
+    }
 }

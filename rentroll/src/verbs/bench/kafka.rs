@@ -101,7 +101,7 @@ pub(super) async fn fill(log: &Arc<KafkaLog>, shape: &Shape) -> anyhow::Result<F
 fn record(json: &[u8]) -> anyhow::Result<Record> {
     let event = rentroll_schemas::Event::from_json(json).context("a made event is not one")?;
     let arrived_at_ms = chrono::Utc::now().timestamp_millis();
-    let mut record = rentroll_collector::collect::event_record(&event, arrived_at_ms, false);
+    let mut record = rentroll_collector::outgoing::record(&event, arrived_at_ms, false);
     record.value = Bytes::copy_from_slice(json);
     Ok(record)
 }

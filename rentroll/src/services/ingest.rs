@@ -1,0 +1,136 @@
+//! Events over HTTP, and the spool they wait in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use rentroll_collector::collect::{self, Mode};
+use rentroll_collector::http::metrics::HttpMetrics;
+use rentroll_collector::http::{Ingest, Setup};
+use rentroll_collector::spool::Spool;
+use rentroll_collector::spool::drain::Drain;
+use rentroll_collector::spool::intake::Intake;
+use rentroll_collector::spool::metrics::SpoolMetrics;
+use rentroll_engines::log::SharedLog;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+
+/// How often the spool's metrics are set.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// What runs of it: all, some or nothing.
+#[derive(Default)]
+pub struct Ingesting {
+    http: Option<Ingest>,
+    drain: Option<Drain>,
+    measuring: Option<JoinHandle<()>>,
+}
+
+impl Ingesting {
+    /// Starts what the configuration asks for. With `mode.once` nobody is listened to, but what waits in the
+    /// spool is drained.
+    ///
+    /// # Errors
+    /// Says which part, and why.
+    pub async fn start(
+        config: &Config,
+        log: &SharedLog,
+        collector: &collect::Setup,
+        registry: &prometheus::Registry,
+        mode: Mode,
+    ) -> anyhow::Result<Self> {
+        let mut ingesting = Ingesting::default();
+        let dir = config.data_dir().join("spool");
+        let listens = config.ingest_is_on() && !mode.once;
+        let mut spool = None;
+        // One that is there may have something in it, whatever the settings are now.
+        if dir.exists() || (listens && config.spool_is_on()) {
+            let bytes_max = config.collector.spool.bytes_max;
+            let opened = tokio::task::spawn_blocking(move || Spool::open(dir, bytes_max)).await?;
+            let opened = opened.context("cannot open the spool")?;
+            let drain = Drain::start(opened.clone(), log.clone(), &collector.health);
+            ingesting.drain = Some(drain.context("cannot drain the spool")?);
+            let metrics = SpoolMetrics::register(registry)?;
+            ingesting.measuring = Some(tokio::spawn(measure(opened.clone(), metrics)));
+            spool = Some(opened).filter(|_| config.spool_is_on());
+        }
+        if listens {
+            let mut http = config.collector.http.clone();
+            if let Some(tls) = &mut http.tls {
+                tls.cert = config.path(&tls.cert);
+                tls.key = config.path(&tls.key);
+                tls.client_ca = tls.client_ca.as_ref().map(|path| config.path(path));
+            }
+            let takeover = Duration::from_millis(config.collector.spool.takeover_ms);
+            let setup = Setup {
+                intake: Intake::new(log.clone(), spool, http.ack, takeover),
+                config: http,
+                tokens: config.path(&config.files.tokens),
+                sources: config.collector.sources.iter().map(|source| source.name.clone()).collect(),
+                lanes: collector.lanes.clone(),
+                metrics: HttpMetrics::register(registry)?,
+                records: collector.metrics.records.clone(),
+                health: collector.health.clone(),
+            };
+            ingesting.http = Some(Ingest::start(setup).await?);
+        }
+        Ok(ingesting)
+    }
+
+    /// The address for clients.
+    pub fn url(&self) -> Option<String> {
+        self.http.as_ref().map(Ingest::url)
+    }
+
+    /// Waits until nothing waits in the spool.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub async fn finish(&mut self) -> anyhow::Result<()> {
+        match &mut self.drain {
+            Some(drain) => drain.finish().await.context("cannot drain the spool"),
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// If a part ended that should not have.
+    pub fn fail_if_ended(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.http.as_ref().is_some_and(Ingest::has_ended), "ingest over HTTP ended");
+        anyhow::ensure!(
+            !self.drain.as_ref().is_some_and(Drain::has_ended),
+            "the spool can no longer be drained"
+        );
+        Ok(())
+    }
+
+    /// Answers what is in work, then stops draining.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(http) = self.http.take() {
+            http.stop().await;
+        }
+        if let Some(measuring) = self.measuring.take() {
+            measuring.abort();
+            let _ = measuring.await;
+        }
+        match self.drain.take() {
+            Some(drain) => drain.stop().await.context("cannot drain the spool"),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn measure(spool: Arc<Spool>, metrics: SpoolMetrics) {
+    loop {
+        let (spool, metrics) = (spool.clone(), metrics.clone());
+        let set = move || metrics.set(&spool, Utc::now().timestamp_millis());
+        // A panic in it would come again the next time.
+        let _ = tokio::task::spawn_blocking(set).await;
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
