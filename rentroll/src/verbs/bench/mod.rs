@@ -13,6 +13,7 @@ use crate::cli::Exit;
 use crate::output;
 
 mod access_log;
+mod dedup;
 mod events;
 mod ingest;
 mod kafka;
@@ -35,6 +36,8 @@ enum Bench {
     Pipeline(pipeline::Args),
     /// HTTP ingest with a durable ack, beside Benthos, and beside what disk and Kafka can do at most.
     Ingest(ingest::Args),
+    /// Duplicates at a hundred million events: memory, false alarms, cost, rebuild.
+    Dedup(dedup::Args),
     /// One side of a benchmark, in a process of its own, so that its CPU time can be told.
     #[command(hide = true)]
     Part {
@@ -54,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Bench::AccessLog(args) => access_log::run(args),
         Bench::Pipeline(args) => pipeline::run(args).await,
         Bench::Ingest(args) => ingest::run(args).await,
+        Bench::Dedup(args) => dedup::run(&args),
         Bench::Part { name, spec } => part_main(&name, &spec).await,
     }
 }
@@ -63,6 +67,8 @@ async fn part_main(name: &str, spec: &str) -> anyhow::Result<Exit> {
         "peer" => answer(&pipeline::peer_part(serde_json::from_str(spec)?).await?),
         "load" => answer(&ingest::load_part(serde_json::from_str(spec)?).await?),
         "sync" => answer(&ingest::sync_part(&serde_json::from_str(spec)?)?),
+        "dedup-filters" => answer(&dedup::filter_part(&serde_json::from_str(spec)?)?),
+        "dedup-rebuild" => answer(&dedup::rebuild_part(serde_json::from_str(spec)?).await?),
         "check" => answer(&pipeline::check_part(serde_json::from_str(spec)?).await?),
         other => anyhow::bail!("a benchmark has no part `{other}`"),
     }
