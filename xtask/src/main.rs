@@ -1,9 +1,12 @@
-//! Chores of the repository: `cargo xtask install`, `cargo xtask demo`, `cargo xtask test`.
+//! Chores of the repository: `cargo xtask install`, `cargo xtask demo`, `cargo xtask test`,
+//! `cargo xtask bench`.
 //!
 //! Runs on a Debian machine that has only git, a C linker and Rust; so nothing is linked here that needs more.
 //! What is missing is installed, what is there is left alone: a second run needs no network. Nothing of it is
 //! kept in the clone but `target/` and `node_modules/`.
 
+mod bench;
+mod benthos;
 mod cache;
 mod chain;
 mod chdb;
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         }
         Command::Install(purpose) => install::run(purpose).map(|_| true),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| true),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| true),
         Command::Test(only) => suite::run(&only),
     };
     match outcome {

@@ -12,6 +12,8 @@ Usage: cargo xtask <command>
   cargo xtask demo [--exit] […]           install, build in release, run the demo; further arguments go to
                                           `rentroll demo`
   cargo xtask test [--only STEP]…         install, run every check and test; `test --help` lists the steps
+  cargo xtask bench [--install] […]       install the peers, build in release, measure everything; further
+                                          arguments go to `rentroll bench all`
   cargo xtask install [--for demo|test]   install only; without --for: for both";
 
 /// What to do.
@@ -23,6 +25,8 @@ pub(crate) enum Command {
     Install(Purpose),
     /// Run the demo with these arguments.
     Demo(Vec<String>),
+    /// Measure everything, with these arguments.
+    Bench(Vec<String>),
     /// Run these steps; all default ones if none is named.
     Test(Vec<&'static str>),
 }
@@ -36,6 +40,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
         "install" if wants_help => Ok(Command::Help(USAGE.to_owned())),
         "install" => Ok(Command::Install(parse_purpose(rest)?)),
         "demo" => Ok(Command::Demo(rest.to_vec())),
+        "bench" if wants_help => Ok(Command::Help(USAGE.to_owned())),
+        "bench" => Ok(Command::Bench(rest.to_vec())),
         "test" if wants_help => Ok(Command::Help(test_help())),
         "test" => Ok(Command::Test(parse_steps(rest)?)),
         other => bail!("unknown command `{other}`"),

@@ -148,7 +148,7 @@ fn clients(bench: &mut Bench) -> Result<()> {
         outside(Run::new("sh")).arg("curl.sh").run(),
         outside(pytest(bench)).run(),
         outside(node_test(bench)).run(),
-        outside(go(bench))
+        outside(bench.tools.go())
             .args(["test", "-count=1", "./..."])
             .dir(workspace::root().join("tests/clients/go"))
             .run(),
@@ -164,18 +164,6 @@ fn pytest(bench: &Bench) -> Run {
         "-p",
         "no:cacheprovider",
     ])
-}
-
-/// The machine's Go if it is new enough for the module of the tests, else the pinned one.
-fn go(bench: &Bench) -> Run {
-    const MINOR_MIN: u32 = 26;
-    // "go version go1.26.6 linux/amd64"; GOTOOLCHAIN keeps it from fetching another toolchain for itself.
-    let version = Run::new("go").arg("version").env("GOTOOLCHAIN", "local").output().unwrap_or_default();
-    let minor =
-        version.split("go1.").nth(1).and_then(|rest| rest.split(['.', ' ', 'r', 'b']).next()?.parse().ok());
-    let is_new_enough = minor.is_some_and(|minor: u32| minor >= MINOR_MIN);
-    let program = if is_new_enough { "go".into() } else { bench.tools.python.program("go") };
-    Run::new(program).env("GOTOOLCHAIN", "local")
 }
 
 fn node_test(bench: &Bench) -> Run {
