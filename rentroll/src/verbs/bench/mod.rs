@@ -13,6 +13,7 @@ use crate::cli::Exit;
 use crate::output;
 
 mod access_log;
+mod all;
 mod dedup;
 mod events;
 mod ingest;
@@ -30,6 +31,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Every benchmark, one after the other.
+    All(all::Args),
     /// The whole chain from a log's lines to rows and rollups, beside the same sums by awk.
     AccessLog(access_log::Args),
     /// Topic to queryable raw rows and rollups, beside ClickHouse's own Kafka table engine.
@@ -54,6 +57,7 @@ enum Bench {
 /// If a side cannot be run. Sums that differ are exit code 3.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.bench {
+        Bench::All(args) => all::run(&args),
         Bench::AccessLog(args) => access_log::run(args),
         Bench::Pipeline(args) => pipeline::run(args).await,
         Bench::Ingest(args) => ingest::run(args).await,

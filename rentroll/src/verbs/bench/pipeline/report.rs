@@ -49,7 +49,7 @@ impl Report {
             "side",
             ">events/CPU-s",
             ">µs CPU/event",
-            ">ratio",
+            ">rentroll ÷ it",
             ">events/s",
             ">peak MiB",
             ">startup CPU s",
