@@ -14,7 +14,7 @@ use rentroll_schemas::window;
 use tokio::sync::mpsc;
 
 use crate::follow::{End, Followed, Follower, Pace};
-use crate::format::{self, Refusal};
+use crate::format::{LineFormat, Refusal};
 use crate::lines::{Line, ReadError};
 use crate::metrics::Metrics;
 use crate::outgoing;
@@ -150,12 +150,17 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         places.clear();
     }
     let sight = sight(&setup.base, &source)?;
+    let format = LineFormat::new(&source).map_err(|(field, reason)| CollectError::Setting {
+        name: source.name.clone(),
+        field,
+        reason,
+    })?;
     let pace = Pace { settle: !mode.once, quiet: QUIET };
     let follower = Follower::new(sight, pace, places.families(), Instant::now());
     let (batches, mut received) = mpsc::channel::<Batch>(BATCHES_AHEAD);
     let reading = {
         let files = setup.health.part(format!("collector/{}/files", source.name));
-        let reading = Reading { setup: setup.clone(), source: source.clone(), mode, files };
+        let reading = Reading { setup: setup.clone(), source: source.clone(), format, mode, files };
         tokio::task::spawn_blocking(move || reading.run(follower, &batches))
     };
     while let Some(batch) = received.recv().await {
@@ -239,6 +244,7 @@ async fn append(setup: &Setup, part: &Part, topic: Topic, records: Vec<Record>) 
 struct Reading {
     setup: Setup,
     source: SourceConfig,
+    format: LineFormat,
     mode: Mode,
     /// Whether its files can be read.
     files: Part,
@@ -315,7 +321,7 @@ impl Reading {
             if line.bytes.is_empty() {
                 continue;
             }
-            match judge(&self.setup.lanes, &self.source, &line, now) {
+            match judge(&self.setup.lanes, &self.source, &self.format, &line, now) {
                 Ok((Topic::Overflow, record)) => batch.overflow.push(record),
                 Ok((_, record)) => batch.events.push(record),
                 Err(refusal) => batch.rejects.push(reject_record(&self.source, base, &line, refusal)),
@@ -386,6 +392,7 @@ struct Now {
 fn judge(
     lanes: &Lanes,
     source: &SourceConfig,
+    format: &LineFormat,
     line: &Line<'_>,
     now: Now,
 ) -> Result<(Topic, Record), Refusal> {
@@ -399,7 +406,7 @@ fn judge(
             ),
         });
     }
-    let event = format::read(source, line.bytes, &line.id)?;
+    let event = format.read(line.bytes, &line.id)?;
     window::check(event.time, now.utc, source.backfill).map_err(|(reason, detail)| Refusal {
         reason,
         field: "time".to_owned(),

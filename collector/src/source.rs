@@ -1,8 +1,12 @@
 //! What a collector follows.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::format::LineFormat;
+use crate::sight::Sight;
 
 /// One entry of `[[collector.sources]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,14 +16,20 @@ pub struct SourceConfig {
     pub name: String,
     /// What it is.
     pub kind: SourceKind,
-    /// The files, relative to the configuration file's folder.
+    /// The files, relative to the configuration file's folder; `*`, `?`, `[ab]` and `**` make a pattern.
     pub paths: Vec<PathBuf>,
     /// The lines' format.
     #[serde(default)]
     pub format: Format,
-    /// The field that names the tenant.
+    /// The field of an access log that names the tenant; by default the client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantField>,
+    /// The regular expression of format `regex`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// What the fields of formats `json` and `regex` mean.
     #[serde(default)]
-    pub tenant: TenantField,
+    pub fields: FieldMap,
     /// The CloudEvents `type` of its events; a CloudEvents line brings its own.
     #[serde(default = "default_event_type")]
     pub event_type: String,
@@ -49,21 +59,88 @@ pub enum Format {
     Combined,
     /// Apache's `common`.
     Common,
+    /// A JSON object a line; `fields` says what they mean.
+    Json,
+    /// Whatever `pattern` takes apart; `fields` says what its named captures mean.
+    Regex,
     /// One CloudEvent in JSON a line; its `subject` is the tenant, so the file's writer is trusted.
     Cloudevents,
 }
 
 /// Where the tenant is named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantField {
     /// The first field of an access log.
-    #[default]
     ClientAddress,
     /// The authenticated user of an access log.
     RemoteUser,
     /// The `subject` of a CloudEvent.
     Subject,
+}
+
+/// Which fields of a line mean what: paths with dots into JSON, or names of a pattern's captures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FieldMap {
+    /// Whose it is.
+    pub tenant: String,
+    /// When it happened.
+    pub time: String,
+    /// How the time is written: `rfc3339`, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`, or a pattern of strftime.
+    pub time_format: String,
+    /// The event's id, unique in this source; without it, the line's place in its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The operation; without it, the source's `event_type`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Numbers to meter.
+    pub measures: Names,
+    /// Texts to tell operations apart.
+    pub dimensions: Names,
+}
+
+impl Default for FieldMap {
+    fn default() -> Self {
+        FieldMap {
+            tenant: "tenant".to_owned(),
+            time: "time".to_owned(),
+            time_format: "rfc3339".to_owned(),
+            id: None,
+            kind: None,
+            measures: Names::default(),
+            dimensions: Names::default(),
+        }
+    }
+}
+
+/// Fields that keep their names, or get new ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    /// As they are called in the line.
+    List(Vec<String>),
+    /// New name to field.
+    Map(BTreeMap<String, String>),
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names::List(Vec::new())
+    }
+}
+
+impl Names {
+    /// (name in the event, field of the line).
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (list, map) = match self {
+            Names::List(list) => (Some(list), None),
+            Names::Map(map) => (None, Some(map)),
+        };
+        let list = list.into_iter().flatten().map(|name| (name.as_str(), name.as_str()));
+        list.chain(map.into_iter().flatten().map(|(name, field)| (name.as_str(), field.as_str())))
+    }
 }
 
 impl SourceConfig {
@@ -85,11 +162,22 @@ impl SourceConfig {
         if self.event_type.is_empty() {
             return fail("event_type", "must not be empty");
         }
-        match (self.format, self.tenant) {
-            (Format::Cloudevents, TenantField::Subject) => Ok(()),
-            (Format::Cloudevents, _) => fail("tenant", "must be `subject` for format `cloudevents`"),
-            (_, TenantField::Subject) => fail("tenant", "`subject` is only for format `cloudevents`"),
-            _ => Ok(()),
+        Sight::new(Path::new(""), &self.paths).map_err(|reason| ("paths".to_owned(), reason))?;
+        LineFormat::new(self).map(drop)
+    }
+
+    /// An access log's, with everything else as it is by default.
+    pub fn log(name: &str, path: &str) -> Self {
+        SourceConfig {
+            name: name.to_owned(),
+            kind: SourceKind::Log,
+            paths: vec![path.into()],
+            format: Format::Combined,
+            tenant: None,
+            pattern: None,
+            fields: FieldMap::default(),
+            event_type: default_event_type(),
+            backfill: false,
         }
     }
 }

@@ -84,8 +84,13 @@ fn status_and_bytes(text: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn into_event(self, source: &'a SourceConfig, id: Cow<'a, str>) -> Result<Event<'a>, Refusal> {
-        let (field, tenant) = match source.tenant {
+    pub(super) fn into_event(
+        self,
+        source: &'a SourceConfig,
+        tenant: TenantField,
+        id: Cow<'a, str>,
+    ) -> Result<Event<'a>, Refusal> {
+        let (field, tenant) = match tenant {
             TenantField::RemoteUser => ("remote_user", self.user),
             _ => ("client_address", self.address),
         };
@@ -210,19 +215,10 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Format, SourceKind};
     use proptest::prelude::*;
 
     fn source() -> SourceConfig {
-        SourceConfig {
-            name: "web".into(),
-            kind: SourceKind::Log,
-            paths: vec!["access.log".into()],
-            format: Format::Combined,
-            tenant: TenantField::ClientAddress,
-            event_type: "http.request".into(),
-            backfill: false,
-        }
+        SourceConfig::log("web", "access.log")
     }
 
     fn bytes_of(line: &str) -> Option<u64> {
@@ -268,8 +264,8 @@ mod tests {
     #[test]
     fn a_log_that_names_nobody_names_no_tenant() {
         let line = br#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1"#;
-        let source = SourceConfig { tenant: TenantField::RemoteUser, ..source() };
-        let refusal = parse(line).unwrap().into_event(&source, "1".into()).unwrap_err();
+        let refusal =
+            parse(line).unwrap().into_event(&source(), TenantField::RemoteUser, "1".into()).unwrap_err();
         assert_eq!(refusal.field, "remote_user");
     }
 
@@ -288,7 +284,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused_without_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = crate::format::read(&source(), &line, "1");
+            let _ = crate::format::LineFormat::new(&source()).unwrap().read(&line, "1");
         }
 
         #[test]

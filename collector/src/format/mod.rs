@@ -5,9 +5,15 @@ use std::borrow::Cow;
 use rentroll_schemas::reject::reason;
 use rentroll_schemas::{Event, EventError};
 
-use crate::source::{Format, SourceConfig};
+use self::fields::Mapping;
+use self::pattern::Pattern;
+use crate::source::{FieldMap, Format, SourceConfig, TenantField};
 
 mod access;
+mod fields;
+mod json;
+mod pattern;
+mod time;
 
 pub use access::parse_time;
 
@@ -35,16 +41,69 @@ impl From<EventError> for Refusal {
     }
 }
 
-/// Reads `line` as `source` says. `id` is the line's own: its place in its file.
-///
-/// # Errors
-/// Names the field that cannot be read.
-pub fn read<'a>(source: &'a SourceConfig, line: &'a [u8], id: &'a str) -> Result<Event<'a>, Refusal> {
-    match source.format {
-        Format::Combined | Format::Common => {
-            let request = access::parse(line)?;
-            request.into_event(source, Cow::Borrowed(id))
+/// Reads the lines of one source.
+#[derive(Clone, Debug)]
+pub struct LineFormat {
+    source: SourceConfig,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Access(TenantField),
+    Cloudevents,
+    Json(Mapping),
+    Pattern(Box<Pattern>),
+}
+
+impl LineFormat {
+    /// As `source` says; the error is (field, reason).
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn new(source: &SourceConfig) -> Result<Self, (String, String)> {
+        let fail = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
+        let has_fields = source.fields != FieldMap::default();
+        match source.format {
+            Format::Combined | Format::Common | Format::Cloudevents if has_fields => {
+                return fail("fields", "are only for the formats `json` and `regex`");
+            }
+            Format::Json | Format::Regex if source.tenant.is_some() => {
+                return fail("tenant", "for this format, `fields.tenant` names the field");
+            }
+            Format::Regex => {}
+            _ if source.pattern.is_some() => return fail("pattern", "is only for format `regex`"),
+            _ => {}
         }
-        Format::Cloudevents => Ok(Event::from_json(line)?),
+        let kind = match (source.format, source.tenant) {
+            (Format::Cloudevents, None | Some(TenantField::Subject)) => Kind::Cloudevents,
+            (Format::Cloudevents, _) => return fail("tenant", "must be `subject` for format `cloudevents`"),
+            (Format::Json, _) => Kind::Json(Mapping::new(&source.fields)?),
+            (Format::Regex, _) => match &source.pattern {
+                Some(pattern) => Kind::Pattern(Box::new(Pattern::new(pattern, &source.fields)?)),
+                None => return fail("pattern", "must be given for format `regex`"),
+            },
+            (_, Some(TenantField::Subject)) => {
+                return fail("tenant", "`subject` is only for format `cloudevents`");
+            }
+            (_, tenant) => Kind::Access(tenant.unwrap_or(TenantField::ClientAddress)),
+        };
+        Ok(LineFormat { source: source.clone(), kind })
+    }
+
+    /// Reads `line`. `id` is the line's own: its place in its file.
+    ///
+    /// # Errors
+    /// Names the field that cannot be read.
+    pub fn read<'a>(&'a self, line: &'a [u8], id: &'a str) -> Result<Event<'a>, Refusal> {
+        match &self.kind {
+            Kind::Access(tenant) => access::parse(line)?.into_event(&self.source, *tenant, Cow::Borrowed(id)),
+            Kind::Cloudevents => Ok(Event::from_json(line)?),
+            Kind::Json(mapping) => mapping.event(&self.source, &json::values(mapping, line)?, id),
+            Kind::Pattern(pattern) => pattern.mapping.event(&self.source, &pattern.values(line)?, id),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

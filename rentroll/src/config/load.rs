@@ -139,7 +139,9 @@ fn line_of_key(text: &str, key: &str) -> usize {
         None => key.rsplit_once('.').unwrap_or(("", key)),
     };
     let (section, index) = match section.split_once('[') {
-        Some((name, rest)) => (name.to_owned(), rest.trim_end_matches(']').parse().unwrap_or(0)),
+        Some((name, rest)) => {
+            (name.to_owned(), rest.split(']').next().and_then(|index| index.parse().ok()).unwrap_or(0))
+        }
         None => (section.to_owned(), 0),
     };
     let headers = [format!("[{section}]"), format!("[[{section}]]")];
@@ -241,6 +243,26 @@ mod tests {
     }
 
     #[test]
+    fn the_templates_sources_can_be_used() {
+        let (_, rest) = super::super::TEMPLATE.split_once("[collector]").unwrap();
+        let (examples, _) = rest.split_once("[collector.overflow]").unwrap();
+        let text: Vec<&str> = examples
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| {
+                let (key, value) = line.split_once(" = ").unwrap_or((line, ""));
+                line.starts_with('[')
+                    || (!value.is_empty()
+                        && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            })
+            .collect();
+        let config = read(&text.join("\n"), &[]).unwrap();
+        let names: Vec<&str> = config.collector.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["web", "api", "jobs"]);
+        assert_eq!(config.collector.sources[1].fields.measures.pairs().count(), 2);
+    }
+
+    #[test]
     fn mistakes_name_key_file_and_line() {
         for (text, expected) in [
             ("[store]\nurll = \"x\"\n", "dir/rentroll.toml:2: unknown field `urll`"),
@@ -248,6 +270,14 @@ mod tests {
             ("[log]\n\npartitions = 0\n", "dir/rentroll.toml:3: log.partitions: must be from 1 to 1024"),
             ("[stor]\n", "dir/rentroll.toml:1: unknown field `stor`"),
             ("[log\n", "dir/rentroll.toml:1: "),
+            (
+                "[[collector.sources]]\nname = \"a\"\nkind = \"log\"\npaths = [\"a\"]\nformat = \"regex\"\npattern = \"(\"\n",
+                "dir/rentroll.toml:6: collector.sources[0].pattern: regex parse error",
+            ),
+            (
+                "[collector.overflow]\n\nshare_max = 1.5\n",
+                "dir/rentroll.toml:3: collector.overflow.share_max: must be above 0",
+            ),
             (
                 "[log]\nkind = \"kafka\"\n[log.kafka.client]\n\"acks\" = \"1\"\n",
                 "dir/rentroll.toml:4: log.kafka.client.acks: cannot be changed",
