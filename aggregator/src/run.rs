@@ -53,7 +53,13 @@ type Key = (bool, u32);
 struct Running {
     thread: JoinHandle<Result<(), WorkerError>>,
     lanes: Sender<Box<dyn PartitionReader>>,
+    /// Topics whose readers it was given.
+    topics: Vec<Topic>,
 }
+
+/// Readers whose partition still has a worker that was given it before. That reader was revoked, so that worker
+/// ends as soon as it touches it; what were sent to it now would end with it, and the partition be read by nobody.
+type Waiting = Vec<Box<dyn PartitionReader>>;
 
 /// Aggregates until it is stopped. Blocking; call it from a thread that may wait.
 ///
@@ -105,13 +111,19 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
     });
     let mut subscription = setup.log.subscribe(&setup.group, &Topic::ALL).map_err(MemberError::Log)?;
     let mut running: BTreeMap<Key, Running> = BTreeMap::new();
+    let mut waiting = Waiting::new();
     let mut failure = None;
     while failure.is_none() && !setup.stop.load(Ordering::Relaxed) {
         match subscription.gained(Duration::from_millis(100)) {
             Ok(readers) => {
-                for reader in readers {
-                    watch.own(reader.topic(), reader.partition());
-                    hand_over(setup, &shared, &mut running, reader);
+                // Those that wait came first, and the others of their partition must not overtake them.
+                for reader in std::mem::take(&mut waiting).into_iter().chain(readers) {
+                    if must_wait(&running, &waiting, reader.as_ref()) {
+                        waiting.push(reader);
+                    } else {
+                        watch.own(reader.topic(), reader.partition());
+                        hand_over(setup, &shared, &mut running, reader);
+                    }
                 }
             }
             Err(error) => failure = Some(MemberError::Log(error)),
@@ -142,6 +154,16 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
     }
 }
 
+fn key(reader: &dyn PartitionReader) -> Key {
+    (reader.topic() == Topic::Rejects, reader.partition())
+}
+
+fn must_wait(running: &BTreeMap<Key, Running>, waiting: &Waiting, reader: &dyn PartitionReader) -> bool {
+    let key_of = key(reader);
+    running.get(&key_of).is_some_and(|worker| worker.topics.contains(&reader.topic()))
+        || waiting.iter().any(|other| key(other.as_ref()) == key_of)
+}
+
 fn join(ended: Running) -> Result<(), WorkerError> {
     drop(ended.lanes);
     match ended.thread.join() {
@@ -157,11 +179,14 @@ fn hand_over(
     reader: Box<dyn PartitionReader>,
 ) {
     let (topic, partition) = (reader.topic(), reader.partition());
-    let key = (topic == Topic::Rejects, partition);
+    let key = key(reader.as_ref());
     let reader = match running.remove(&key) {
         None => reader,
-        Some(worker) => match worker.lanes.send(reader) {
-            Ok(()) => return drop(running.insert(key, worker)),
+        Some(mut worker) => match worker.lanes.send(reader) {
+            Ok(()) => {
+                worker.topics.push(topic);
+                return drop(running.insert(key, worker));
+            }
             // Its worker has just ended, because the partition had moved away before it came back.
             Err(unsent) => {
                 if let Err(error) = join(worker) {
@@ -177,7 +202,7 @@ fn hand_over(
     let name = format!("aggregator/{}/{partition}", if key.0 { "rejects" } else { "usage" });
     let worker = Worker::new(shared.clone(), key.0, partition, more, setup.health.part(name.clone()));
     match std::thread::Builder::new().name(name.replace("aggregator/", "agg-")).spawn(move || worker.run()) {
-        Ok(thread) => drop(running.insert(key, Running { thread, lanes })),
+        Ok(thread) => drop(running.insert(key, Running { thread, lanes, topics: vec![topic] })),
         Err(error) => {
             tracing::error!(%error, partition, "cannot start a worker thread; the partition stands still")
         }

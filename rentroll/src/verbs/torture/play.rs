@@ -50,15 +50,17 @@ pub(super) async fn play(
         traffic.check().await?;
         begun_at = traffic.sent();
         watch.take_longest();
-        tracing::info!(target: "torture", step = index, faults = ?step.faults, "injecting");
+        scene.note(&format!("step {index}: {:?}", step.faults));
         let done = inject(scene, &step.faults).await;
         let healed = Instant::now();
+        scene.note(&format!("step {index}: healed, {done:?}"));
         let survived = match (&done, step.is_hasty) {
             (Err(_), _) | (_, true) => true,
             (Ok(_), false) => recovered(scene, &watch, healed).await?,
         };
         let done = done?;
         let silence = watch.take_longest();
+        scene.note(&format!("step {index}: survived: {survived}, silence {} ms", silence.as_millis()));
         for (fault, was_done) in step.faults.iter().zip(done) {
             report.count(fault.kind, was_done, survived, silence);
         }
@@ -72,6 +74,7 @@ pub(super) async fn play(
         if since_comparison >= COMPARE_EVERY || is_last || !survived {
             since_comparison = 0;
             progress.say("comparing");
+            scene.note("comparing");
             let held = traffic.hold().await;
             hold_up(scene, traffic, &watch, report).await?;
             if report.found.differing > 0 || !report.complaints.is_empty() {

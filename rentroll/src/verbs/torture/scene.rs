@@ -207,6 +207,18 @@ impl Scene {
         Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
     }
 
+    /// Writes down what is done, beside what the parts say.
+    pub(super) fn note(&self, what: &str) {
+        let file =
+            std::fs::File::options().create(true).append(true).open(self.folder.join("logs/torture.log"));
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        if let Err(error) = file
+            .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{now} {what}\n").as_bytes()))
+        {
+            tracing::warn!(%error, "cannot note what is done");
+        }
+    }
+
     /// Waits until the engine has its tables.
     ///
     /// # Errors
