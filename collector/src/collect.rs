@@ -5,35 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rentroll_engines::health::{Health, Part};
 use rentroll_engines::log::{LogError, Record, SharedLog};
-use rentroll_schemas::reject::{Reject, reason};
 use rentroll_schemas::topics::Topic;
-use rentroll_schemas::window;
 use tokio::sync::mpsc;
 
-use crate::follow::{End, Followed, Follower, Pace};
-use crate::format::{LineFormat, Refusal};
-use crate::lines::{Line, ReadError};
+use crate::follow::{Follower, Pace};
+use crate::format::LineFormat;
 use crate::metrics::Metrics;
-use crate::outgoing;
 use crate::overflow::Lanes;
-use crate::places::{Change, Places};
+use crate::places::Places;
+use crate::reading::{Batch, Lines, Reading};
 use crate::sight::{Look, Sight};
 use crate::source::SourceConfig;
 
-/// Lines that go to the log together: large enough that the sync does not show, small enough that four batches
-/// (being read, waiting twice, being appended) fit in a few megabytes.
-const BATCH_LINES_MAX: usize = 2048;
-/// …and their bytes: lines may be long.
-const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// Batches between reading and appending.
 const BATCHES_AHEAD: usize = 2;
-/// How long to wait before looking for new lines.
-const POLL: Duration = Duration::from_millis(200);
-/// How often to look for other files: new ones, rotated ones. A log that is truncated is noticed at once.
-const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// A rotated file that has not grown for this long is finished. Servers write to their old file until they are
 /// told to open the new one, which logrotate does within seconds.
 const QUIET: Duration = Duration::from_secs(60);
@@ -124,17 +111,6 @@ pub enum CollectError {
     },
 }
 
-/// A batch on its way to the log.
-#[derive(Default)]
-struct Batch {
-    events: Vec<Record>,
-    overflow: Vec<Record>,
-    rejects: Vec<Record>,
-    bytes: u64,
-    /// What is known once the batch is durable.
-    changes: Vec<Change>,
-}
-
 /// Follows one source until it is stopped or, in `once` mode, read to its end.
 ///
 /// # Errors
@@ -160,26 +136,27 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
     let (batches, mut received) = mpsc::channel::<Batch>(BATCHES_AHEAD);
     let reading = {
         let files = setup.health.part(format!("collector/{}/files", source.name));
-        let reading = Reading { setup: setup.clone(), source: source.clone(), format, mode, files };
+        let reading = Reading {
+            setup: setup.clone(),
+            source: source.clone(),
+            format,
+            mode,
+            lines: Lines::default(),
+            files,
+        };
         tokio::task::spawn_blocking(move || reading.run(follower, &batches))
     };
     while let Some(batch) = received.recv().await {
-        let accepted = batch.events.len() + batch.overflow.len();
-        let counts = [(accepted, "accepted"), (batch.rejects.len(), "rejected")];
-        for (topic, records) in
-            [(Topic::Usage, batch.events), (Topic::Overflow, batch.overflow), (Topic::Rejects, batch.rejects)]
-        {
-            if !records.is_empty() {
-                append(&setup, &part, topic, records).await.map_err(log_error)?;
-            }
+        for (topic, records) in batch.load {
+            append(&setup, &part, topic, records).await.map_err(log_error)?;
         }
         places.apply(batch.changes).map_err(places_error)?;
-        for (count, verdict) in counts {
-            setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count as u64);
+        for (count, verdict) in [(batch.accepted, "accepted"), (batch.rejected, "rejected")] {
+            setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count);
         }
         setup.metrics.bytes.with_label_values(&[&source.name]).inc_by(batch.bytes);
-        setup.progress.accepted.fetch_add(counts[0].0 as u64, Ordering::Relaxed);
-        setup.progress.rejected.fetch_add(counts[1].0 as u64, Ordering::Relaxed);
+        setup.progress.accepted.fetch_add(batch.accepted, Ordering::Relaxed);
+        setup.progress.rejected.fetch_add(batch.rejected, Ordering::Relaxed);
         setup.progress.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
         if received.is_empty() {
             part.idle();
@@ -238,197 +215,4 @@ async fn append(setup: &Setup, part: &Part, topic: Topic, records: Vec<Record>) 
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));
     }
-}
-
-/// The side that reads. Runs on a thread of its own.
-struct Reading {
-    setup: Setup,
-    source: SourceConfig,
-    format: LineFormat,
-    mode: Mode,
-    /// Whether its files can be read.
-    files: Part,
-}
-
-impl Reading {
-    /// Reads the files in turn, a batch of each, over and over.
-    fn run(&self, mut follower: Follower, batches: &mpsc::Sender<Batch>) -> Result<(), CollectError> {
-        let (mut scan_at, mut told, mut announced, mut bytes_read) = (Instant::now(), Vec::new(), 0, 0);
-        let stopped = || self.setup.stop.load(Ordering::Relaxed) || batches.is_closed();
-        loop {
-            let now = Instant::now();
-            if now >= scan_at {
-                scan_at = now + SCAN_EVERY;
-                follower.scan(now);
-                self.tell_problems(&follower, &mut told)?;
-                let changes = follower.take_changes();
-                if !changes.is_empty()
-                    && batches.blocking_send(Batch { changes, ..Batch::default() }).is_err()
-                {
-                    return Ok(());
-                }
-            }
-            let (mut lag_bytes, mut found_some) = (0, false);
-            let pace = follower.pace();
-            for (base, file) in follower.open_files() {
-                let at_end = self.mode.once || file.is_quiet(pace, now);
-                let (mut batch, end) = self.read_batch(base, file, at_end);
-                bytes_read += batch.bytes;
-                if let Some(error) = file.after(base, end, pace, now, &mut batch.changes) {
-                    self.tell_broken(file, error)?;
-                    scan_at = Instant::now();
-                }
-                lag_bytes += file.reader().and_then(|reader| reader.remaining().ok()).unwrap_or(0);
-                found_some |= batch.bytes > 0;
-                if stopped() {
-                    return Ok(());
-                }
-                if !batch.changes.is_empty() && batches.blocking_send(batch).is_err() {
-                    return Ok(());
-                }
-            }
-            let lag = self.setup.metrics.lag_bytes.with_label_values(&[&self.source.name]);
-            lag.set(i64::try_from(lag_bytes).unwrap_or(i64::MAX));
-            let total = (bytes_read + lag_bytes).max(announced);
-            self.setup.progress.bytes_total.fetch_add(total - announced, Ordering::Relaxed);
-            announced = total;
-            if stopped() || (self.mode.once && !found_some) {
-                return Ok(());
-            }
-            if !found_some {
-                std::thread::sleep(POLL);
-            }
-        }
-    }
-
-    /// The next lines of one file, judged.
-    fn read_batch(&self, base: &Path, file: &mut Followed, at_end: bool) -> (Batch, End) {
-        let mut batch = Batch::default();
-        let Some(reader) = file.reader() else { return (batch, End::Drained) };
-        let before = reader.offset();
-        let now = Now { instant: Instant::now(), utc: Utc::now() };
-        let mut lines = 0;
-        let end = loop {
-            if lines >= BATCH_LINES_MAX || reader.offset() - before >= BATCH_BYTES_MAX {
-                break End::Full;
-            }
-            let line = match reader.next_line(at_end) {
-                Ok(Some(line)) => line,
-                Ok(None) => break End::Drained,
-                Err(error) => break End::Broken(error),
-            };
-            lines += 1;
-            if line.bytes.is_empty() {
-                continue;
-            }
-            match judge(&self.setup.lanes, &self.source, &self.format, &line, now) {
-                Ok((Topic::Overflow, record)) => batch.overflow.push(record),
-                Ok((_, record)) => batch.events.push(record),
-                Err(refusal) => batch.rejects.push(reject_record(&self.source, base, &line, refusal)),
-            }
-        };
-        batch.bytes = reader.offset() - before;
-        if batch.bytes > 0 {
-            file.moved(now.instant);
-            batch.changes.push(file.change(base));
-        }
-        (batch, end)
-    }
-
-    fn tell_broken(&self, file: &Followed, error: ReadError) -> Result<(), CollectError> {
-        let path = file.path();
-        match error {
-            ReadError::Differs => {
-                tracing::info!(path = %path.display(), "the file was truncated; reading it from its beginning");
-            }
-            ReadError::Io(error) if self.mode.once => {
-                let path = path.to_owned();
-                return Err(CollectError::File { name: self.source.name.clone(), path, error });
-            }
-            error => tracing::warn!(path = %path.display(), %error, "cannot read on; trying again"),
-        }
-        Ok(())
-    }
-
-    /// Files that cannot be read are told once, in the log and in the part's health. In `once` mode they end it.
-    fn tell_problems(&self, follower: &Follower, told: &mut Vec<String>) -> Result<(), CollectError> {
-        let problems = follower.problems();
-        if self.mode.once
-            && let Some((path, problem)) = problems.iter().next()
-        {
-            let error = std::io::Error::new(problem.error.kind(), problem.error.to_string());
-            return Err(CollectError::File { name: self.source.name.clone(), path: path.clone(), error });
-        }
-        let mut now = Vec::new();
-        for (path, problem) in problems {
-            let sentence = match problem.waiting {
-                true => format!("waiting for {}: {}", path.display(), problem.error),
-                false => format!("cannot read {}: {}", path.display(), problem.error),
-            };
-            if !told.contains(&sentence) {
-                tracing::warn!(source = self.source.name, "{sentence}");
-            }
-            now.push(sentence);
-        }
-        match (now.is_empty(), problems.values().all(|problem| problem.waiting)) {
-            (true, _) => self.files.idle(),
-            // A sidecar that is not ready because its application has not written yet would keep it from starting.
-            (_, true) => self.files.waiting(now.join("; ")),
-            (_, false) => self.files.failing(now.join("; ")),
-        }
-        *told = now;
-        Ok(())
-    }
-}
-
-/// The time, taken once a batch.
-#[derive(Clone, Copy)]
-struct Now {
-    instant: Instant,
-    utc: DateTime<Utc>,
-}
-
-/// An event's lane and record, or why the line is none.
-fn judge(
-    lanes: &Lanes,
-    source: &SourceConfig,
-    format: &LineFormat,
-    line: &Line<'_>,
-    now: Now,
-) -> Result<(Topic, Record), Refusal> {
-    if let Some(length) = line.too_long {
-        return Err(Refusal {
-            reason: reason::TOO_LARGE,
-            field: String::new(),
-            detail: format!(
-                "{length} bytes, more than {}; only its beginning is kept here",
-                crate::lines::LINE_BYTES_MAX
-            ),
-        });
-    }
-    let event = format.read(line.bytes, &line.id)?;
-    window::check(event.time, now.utc, source.backfill).map_err(|(reason, detail)| Refusal {
-        reason,
-        field: "time".to_owned(),
-        detail,
-    })?;
-    let lane = lanes.lane(&event.tenant, now.instant, 1);
-    Ok((lane, outgoing::record(&event, now.utc.timestamp_millis(), source.backfill)))
-}
-
-fn reject_record(source: &SourceConfig, log: &Path, line: &Line<'_>, refusal: Refusal) -> Record {
-    // The log's own name: a line that is read again after a rotation is the same reject.
-    let name = log.file_name().map_or_else(|| log.to_string_lossy(), |name| name.to_string_lossy());
-    let reject = Reject {
-        source: source.name.clone(),
-        // The id holds the digest of the file up to here: two files of one name are told apart.
-        place: format!("{name}:{} (byte {})", line.number, line.id),
-        tenant: String::new(),
-        reason: refusal.reason.to_owned(),
-        field: refusal.field,
-        detail: refusal.detail,
-        rejected_at: Utc::now(),
-        bytes: line.bytes.to_vec(),
-    };
-    outgoing::reject(&reject)
 }

@@ -18,8 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::family::is_gzip;
-use crate::lines::{FileId, LineReader, Place, ReadError, furthest};
+use crate::edges::furthest;
+use crate::followed::Followed;
+use crate::lines::{FileId, LineReader, Place, ReadError};
 use crate::places::{Change, FamilyState, FileState};
 use crate::sight::{Look, Seen, Sight, Stamp};
 
@@ -68,29 +69,6 @@ struct Family {
     left: BTreeMap<FileId, Stamp>,
     /// Files not looked into yet: as they were last time.
     unsettled: BTreeMap<FileId, Stamp>,
-}
-
-/// A known file.
-pub(crate) struct Followed {
-    key: u64,
-    state: FileState,
-    reader: Option<LineReader>,
-    /// It is the log itself, and not what rotation made of it.
-    is_log: bool,
-    /// As it was when there was nothing more to read in it, or when it could not be read.
-    done_at: Option<Stamp>,
-    moved_at: Instant,
-    seen: bool,
-}
-
-/// Why there are no more lines.
-pub(crate) enum End {
-    /// Enough were taken.
-    Full,
-    /// There are no more for now.
-    Drained,
-    /// The file cannot be read on.
-    Broken(ReadError),
 }
 
 impl Follower {
@@ -314,88 +292,6 @@ impl Family {
             self.files.retain(|file| file.key != *key);
             changes.push(Change::Gone { base: base.to_owned(), key: *key });
         }
-    }
-}
-
-impl Followed {
-    fn new(key: u64, state: FileState, now: Instant) -> Self {
-        Followed { key, state, reader: None, is_log: false, done_at: None, moved_at: now, seen: false }
-    }
-
-    /// What is to be kept of it.
-    pub(crate) fn change(&self, base: &Path) -> Change {
-        Change::File { base: base.to_owned(), key: self.key, state: self.state.clone() }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.state.path
-    }
-
-    pub(crate) fn reader(&mut self) -> Option<&mut LineReader> {
-        self.reader.as_mut()
-    }
-
-    /// Lines were taken from it.
-    pub(crate) fn moved(&mut self, now: Instant) {
-        self.moved_at = now;
-        if let Some(reader) = &self.reader {
-            self.state.place = reader.place();
-        }
-    }
-
-    /// Whether nothing more will be written to it.
-    pub(crate) fn is_quiet(&self, pace: Pace, now: Instant) -> bool {
-        !self.is_log && now.saturating_duration_since(self.moved_at) >= pace.quiet
-    }
-
-    /// What follows from there being no more lines. Returns why it cannot be read on, if so: the next scan sees
-    /// what has become of it.
-    pub(crate) fn after(
-        &mut self,
-        base: &Path,
-        end: End,
-        pace: Pace,
-        now: Instant,
-        changes: &mut Vec<Change>,
-    ) -> Option<ReadError> {
-        match end {
-            End::Full => None,
-            End::Drained if is_gzip(&self.state.path) => {
-                self.reader = None;
-                self.state.finished = true;
-                changes.push(self.change(base));
-                None
-            }
-            End::Drained => {
-                if self.is_quiet(pace, now) {
-                    self.close();
-                }
-                None
-            }
-            End::Broken(error) => {
-                match error {
-                    ReadError::Differs => self.let_go(base, changes),
-                    // A compressed file is left until it has changed.
-                    ReadError::Incomplete => self.reader = None,
-                    ReadError::Io(_) => self.close(),
-                }
-                Some(error)
-            }
-        }
-    }
-
-    /// The next scan may open it again.
-    fn close(&mut self) {
-        self.reader = None;
-        self.done_at = None;
-    }
-
-    /// It holds something else now; what was read of it may turn up in a copy.
-    fn let_go(&mut self, base: &Path, changes: &mut Vec<Change>) {
-        self.reader = None;
-        self.state.id = None;
-        self.is_log = false;
-        changes.push(self.change(base));
     }
 }
 

@@ -6,7 +6,7 @@
 //! line that differs. Offsets count the text's bytes, compressed or not: `access.log.1.gz` gives the ids that
 //! `access.log` gave.
 //!
-//! That is why reading may begin at any [`Place`] whose bytes are the file's own beginning ([`furthest`]): the
+//! That is why reading may begin at any [`Place`] whose bytes are the file's own beginning ([`crate::edges`]): the
 //! lines before it have been taken under the very ids that this file would give them.
 
 use std::fs::File;
@@ -17,15 +17,12 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
-use crate::edges::{EDGE_BYTES, Edges, Print};
+use crate::edges::{CHUNK_BYTES, Edges, Print, edges_at, holds, skip};
 
 /// A line is refused beyond this: the largest request line that servers accept, with room.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// How much of a refused long line is kept; the rest is in the file, whose place the reject names.
 pub const LONG_LINE_KEPT_BYTES: usize = 64 << 10;
-/// Bytes read from the file at once. Smaller, and system calls show; larger, and memory does.
-const CHUNK_BYTES: usize = 64 << 10;
-
 /// Device and inode: which file a path means.
 pub type FileId = (u64, u64);
 
@@ -298,80 +295,6 @@ impl LineReader {
         }
         Ok(read)
     }
-}
-
-/// Which of `places` lies furthest in the text of `path` among those whose bytes are the text's beginning.
-///
-/// # Errors
-/// [`ReadError::Incomplete`] if a compressed file breaks off before that is known; else what the system says.
-pub fn furthest(path: &Path, gzip: bool, places: &[&Place]) -> Result<Option<usize>, ReadError> {
-    let mut by_offset: Vec<(usize, &Place)> =
-        places.iter().copied().enumerate().filter(|(_, place)| place.offset > 0).collect();
-    by_offset.sort_by_key(|(_, place)| place.offset);
-    let file = File::open(path)?;
-    if !gzip {
-        for (index, place) in by_offset.into_iter().rev() {
-            if let Some(edges) = edges_at(&file, place.offset)?
-                && edges.print_with(&[]) == place.print
-            {
-                return Ok(Some(index));
-            }
-        }
-        return Ok(None);
-    }
-    let mut decoder = MultiGzDecoder::new(file);
-    let (mut edges, mut offset, mut found) = (Edges::default(), 0, None);
-    for (index, place) in by_offset {
-        match skip(&mut decoder, place.offset - offset, &mut edges) {
-            Ok(()) => offset = place.offset,
-            // The text is shorter than this place and all that follow.
-            Err(ReadError::Differs) => break,
-            Err(error) => return Err(error),
-        }
-        if edges.print_with(&[]) == place.print {
-            found = Some(index);
-        }
-    }
-    Ok(found)
-}
-
-/// The edges of a file's first `offset` bytes; `None` if it has fewer.
-fn edges_at(file: &File, offset: u64) -> io::Result<Option<Edges>> {
-    let bytes = offset.min(EDGE_BYTES as u64) as usize;
-    let (mut head, mut tail) = (vec![0; bytes], vec![0; bytes]);
-    let read =
-        file.read_exact_at(&mut head, 0).and_then(|()| file.read_exact_at(&mut tail, offset - bytes as u64));
-    match read {
-        Ok(()) => Ok(Some(Edges::of(head, tail))),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether `expected` are the bytes before `end`.
-fn holds(file: &File, end: u64, expected: &[u8]) -> io::Result<bool> {
-    let mut there = vec![0; expected.len()];
-    match file.read_exact_at(&mut there, end - expected.len() as u64) {
-        Ok(()) => Ok(there == expected),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads over `bytes` bytes. [`ReadError::Differs`] if the text ends before.
-fn skip(decoder: &mut MultiGzDecoder<File>, bytes: u64, edges: &mut Edges) -> Result<(), ReadError> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let want = left.min(CHUNK_BYTES as u64) as usize;
-        let read = decoder.read(&mut chunk[..want])?;
-        if read == 0 {
-            return Err(ReadError::Differs);
-        }
-        edges.push(&chunk[..read]);
-        left -= read as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

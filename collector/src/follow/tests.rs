@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::followed::End;
 use crate::places::Places;
 
 /// What happens to the log, and to whoever reads it.

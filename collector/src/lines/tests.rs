@@ -5,6 +5,7 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::edges::furthest;
 
 type Lines = Vec<(u64, String, Vec<u8>)>;
 
