@@ -7,18 +7,18 @@
 //! | `subject` | the tenant |
 //! | `time` | when it happened; RFC 3339, kept to the microsecond |
 //! | `data` | an object: numbers are measures, texts and booleans dimensions, nested objects flattened with dots |
+//! | `voids`, `amends` | extension attributes: the `id` of an earlier event of this tenant and source, which then counts nothing, or is replaced by this one ([`Correction`]) |
 //!
 //! Source: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use chrono::{DateTime, Utc};
 
 use crate::{Identity, Quantity};
+
+mod read;
+mod write;
 
 /// Longest `id`, in bytes: room for any id scheme in use, and an index that stays small.
 pub const ID_BYTES_MAX: usize = 512;
@@ -29,7 +29,7 @@ pub const DATA_KEYS_MAX: usize = 64;
 /// Longest text of a dimension, in bytes.
 pub const DIMENSION_BYTES_MAX: usize = 4096;
 /// Deepest nesting of objects in `data`.
-const DATA_DEPTH_MAX: usize = 8;
+pub const DATA_DEPTH_MAX: usize = 8;
 
 /// One operation of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +44,41 @@ pub struct Event<'a> {
     pub tenant: Cow<'a, str>,
     /// When it happened, UTC.
     pub time: DateTime<Utc>,
-    /// The numbers of `data`.
+    /// The numbers of `data`, in the order of their names.
     pub measures: Vec<(Cow<'a, str>, Quantity)>,
-    /// The texts of `data`.
+    /// The texts of `data`, in the order of their names.
     pub dimensions: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The earlier event that it corrects.
+    pub correction: Option<Correction<'a>>,
+}
+
+/// What an event does to an earlier one of the same tenant and source. Both stay in the store; usage and money
+/// see the result, in whichever order they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction<'a> {
+    /// What it does.
+    pub kind: CorrectionKind,
+    /// The `id` of the event that it corrects.
+    pub id: Cow<'a, str>,
+}
+
+/// What a correction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CorrectionKind {
+    /// The earlier event counts nothing, and neither does this one.
+    Voids,
+    /// This event counts in place of the earlier one.
+    Amends,
+}
+
+impl CorrectionKind {
+    /// The name of the CloudEvents extension attribute.
+    pub const fn attribute(self) -> &'static str {
+        match self {
+            CorrectionKind::Voids => "voids",
+            CorrectionKind::Amends => "amends",
+        }
+    }
 }
 
 /// Why some bytes are not a usage event: the field at fault, and what is wrong with it.
@@ -66,26 +97,6 @@ impl EventError {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default)]
-    specversion: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    source: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    subject: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    time: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    data_base64: Option<&'a RawValue>,
-}
-
 /// What the one who received an event may put where its sender put nothing. The default puts nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defaults<'a> {
@@ -98,148 +109,39 @@ pub struct Defaults<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads one structured-mode CloudEvent.
-    ///
-    /// # Errors
-    /// Names the first attribute that is missing or unusable. Numbers that a [`Quantity`] cannot hold exactly
-    /// are refused rather than rounded.
-    pub fn from_json(bytes: &'a [u8]) -> Result<Self, EventError> {
-        Event::from_json_with(bytes, &Defaults::default())
-    }
-
-    /// As [`from_json`](Event::from_json), with `defaults` for what is missing.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn from_json_with(bytes: &'a [u8], defaults: &Defaults<'a>) -> Result<Self, EventError> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
-        // serde would also read a struct from an array, by position.
-        if !text.trim_start().starts_with('{') {
-            return Err(EventError::new("body", "not a JSON object"));
-        }
-        let envelope: Envelope<'a> = serde_json::from_str(text)
-            .map_err(|error| EventError::new("body", format!("not a JSON object: {error}")))?;
-        let version = match envelope.specversion {
-            None if defaults.specversion => Cow::Borrowed("1.0"),
-            version => required("specversion", version, 16)?,
-        };
-        if version != "1.0" {
-            return Err(EventError::new(
-                "specversion",
-                format!("`{version}` is not supported, only `1.0` is"),
-            ));
-        }
-        let id = required("id", envelope.id, ID_BYTES_MAX)?;
-        let source = required("source", envelope.source, NAME_BYTES_MAX)?;
-        let kind = required("type", envelope.kind, NAME_BYTES_MAX)?;
-        let tenant = match (envelope.subject, defaults.tenant) {
-            (None, Some(tenant)) => Cow::Borrowed(tenant),
-            (subject, _) => required("subject", subject, NAME_BYTES_MAX)?,
-        };
-        let time = match (envelope.time, defaults.time) {
-            (None, Some(time)) => time,
-            (time, _) => {
-                let time = required("time", time, 64)?;
-                DateTime::parse_from_rfc3339(&time)
-                    .map_err(|error| {
-                        EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}"))
-                    })?
-                    .with_timezone(&Utc)
-            }
-        };
-        if envelope.data_base64.is_some() {
-            // Passed over, its event would be accepted and count nothing.
-            return Err(EventError::new("data_base64", "binary data is not supported, use `data`"));
-        }
-        let mut event =
-            Event { id, source, kind, tenant, time, measures: Vec::new(), dimensions: Vec::new() };
-        if let Some(data) = envelope.data {
-            event.read_data("", data, 0)?;
-        }
-        Ok(event)
-    }
-
-    fn read_data(&mut self, prefix: &str, raw: &'a RawValue, depth: usize) -> Result<(), EventError> {
-        let field = |key: &str| {
-            if key.is_empty() { "data".to_owned() } else { format!("data.{key}") }
-        };
-        if !raw.get().starts_with('{') {
-            return Err(EventError::new(field(prefix), "must be a JSON object"));
-        }
-        if depth >= DATA_DEPTH_MAX {
-            return Err(EventError::new(
-                field(prefix),
-                format!("nested more than {DATA_DEPTH_MAX} objects deep"),
-            ));
-        }
-        let entries: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get())
-            .map_err(|error| EventError::new(field(prefix), format!("not a JSON object: {error}")))?;
-        for (key, value) in entries {
-            let key = if prefix.is_empty() { key } else { Cow::Owned(format!("{prefix}.{key}")) };
-            let text = value.get();
-            match text.as_bytes().first() {
-                Some(b'{') => self.read_data(&key, value, depth + 1)?,
-                Some(b'"') => {
-                    let text: Cow<'a, str> = string(text)
-                        .ok_or_else(|| EventError::new(field(&key), "not a valid JSON string"))?;
-                    if text.len() > DIMENSION_BYTES_MAX {
-                        return Err(EventError::new(
-                            field(&key),
-                            format!("longer than {DIMENSION_BYTES_MAX} bytes"),
-                        ));
-                    }
-                    self.dimensions.push((key, text));
-                }
-                Some(b't' | b'f') => self.dimensions.push((key, Cow::Borrowed(text))),
-                Some(b'n') => {}
-                Some(b'[') => return Err(EventError::new(field(&key), "arrays are not supported")),
-                _ => {
-                    let quantity =
-                        text.parse().map_err(|error| EventError::new(field(&key), format!("{error}")))?;
-                    self.measures.push((key, quantity));
-                }
-            }
-        }
-        if self.measures.len() + self.dimensions.len() > DATA_KEYS_MAX {
-            return Err(EventError::new("data", format!("more than {DATA_KEYS_MAX} keys")));
-        }
-        Ok(())
-    }
-
-    /// The event as a structured-mode CloudEvent.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut out = String::with_capacity(256);
-        out.push_str(r#"{"specversion":"1.0""#);
-        for (name, value) in
-            [("id", &self.id), ("source", &self.source), ("type", &self.kind), ("subject", &self.tenant)]
-        {
-            let _ = write!(out, r#","{name}":"#);
-            push_string(&mut out, value);
-        }
-        let time = self.time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        let _ = write!(out, r#","time":"{time}","datacontenttype":"application/json","data":{{"#);
-        let mut separator = "";
-        for (key, quantity) in &self.measures {
-            out.push_str(separator);
-            push_string(&mut out, key);
-            let _ = write!(out, ":{quantity}");
-            separator = ",";
-        }
-        for (key, text) in &self.dimensions {
-            out.push_str(separator);
-            push_string(&mut out, key);
-            out.push(':');
-            push_string(&mut out, text);
-            separator = ",";
-        }
-        out.push_str("}}");
-        out.into_bytes()
-    }
-
     /// What makes a second delivery of this event the same event.
     pub fn identity(&self) -> Identity {
         Identity::of(&self.tenant, &self.source, &self.id)
+    }
+
+    /// The identity of the event that it corrects.
+    pub fn corrects(&self) -> Option<Identity> {
+        self.correction.as_ref().map(|correction| Identity::of(&self.tenant, &self.source, &correction.id))
+    }
+
+    /// Whether it counts: an event that voids another one does not.
+    pub fn counts(&self) -> bool {
+        self.correction.as_ref().is_none_or(|correction| correction.kind != CorrectionKind::Voids)
+    }
+
+    /// CRC-32C of the type, the data and what it corrects: a resend with other content is told by it, whatever
+    /// its time says. Pinned, since it is in the store.
+    pub fn content(&self) -> u32 {
+        let mut crc = crc32c::crc32c(self.kind.as_bytes());
+        for (name, quantity) in &self.measures {
+            crc = crc32c::crc32c_append(crc, name.as_bytes());
+            crc = crc32c::crc32c_append(crc, &quantity.nanos().to_le_bytes());
+        }
+        for (name, text) in &self.dimensions {
+            crc = crc32c::crc32c_append(crc, name.as_bytes());
+            crc = crc32c::crc32c_append(crc, &[0]);
+            crc = crc32c::crc32c_append(crc, text.as_bytes());
+        }
+        if let Some(correction) = &self.correction {
+            crc = crc32c::crc32c_append(crc, correction.kind.attribute().as_bytes());
+            crc = crc32c::crc32c_append(crc, correction.id.as_bytes());
+        }
+        crc
     }
 
     /// The measure of that name.
@@ -251,33 +153,6 @@ impl<'a> Event<'a> {
     pub fn dimension(&self, name: &str) -> Option<&str> {
         self.dimensions.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_ref())
     }
-}
-
-/// A non-empty string attribute of bounded length.
-fn required<'a>(name: &str, raw: Option<&'a RawValue>, bytes_max: usize) -> Result<Cow<'a, str>, EventError> {
-    let raw = raw.ok_or_else(|| EventError::new(name, "missing"))?;
-    let text = string(raw.get()).ok_or_else(|| EventError::new(name, "must be a string"))?;
-    if text.is_empty() {
-        return Err(EventError::new(name, "must not be empty"));
-    }
-    if text.len() > bytes_max {
-        return Err(EventError::new(name, format!("longer than {bytes_max} bytes")));
-    }
-    Ok(text)
-}
-
-/// A JSON string, borrowed where it has no escapes.
-fn string(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        return serde_json::from_str::<String>(raw).ok().map(Cow::Owned);
-    }
-    Some(Cow::Borrowed(inner))
-}
-
-fn push_string(out: &mut String, text: &str) {
-    // Serialising a str into a String cannot fail.
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -338,6 +213,10 @@ mod tests {
             (r#"data={"n":1e99}"#, "data.n"),
             (r#"data={"n":0.12345678901}"#, "data.n"),
             (r#"data={"a":{"b":[1]}}"#, "data.a.b"),
+            (r#"data={"n":1,"n":2}"#, "data.n"),
+            (r#"data={"a":{"b":"x"},"a.b":"y"}"#, "data.a.b"),
+            (r#"data={"a\u0000":1}"#, "data"),
+            (r#"data={"a":{"b":{"c":{"d":{"e":{"f":{"g":{"h":{}}}}}}}}}"#, "data.a.b.c.d.e.f.g.h"),
         ] {
             let error = Event::from_json(json(patch).as_bytes()).unwrap_err();
             assert_eq!(error.field, field, "{patch}: {error}");
@@ -368,6 +247,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             id in "\\PC{1,20}", tenant in "\\PC{1,20}", nanos in any::<i64>(), text in "\\PC{0,20}", seconds in 0_i64..4_000_000_000,
+            voids in proptest::option::of("\\PC{1,20}"),
         ) {
             let event = Event {
                 id: id.into(),
@@ -377,6 +257,7 @@ mod tests {
                 time: DateTime::from_timestamp(seconds, 123_456_000).unwrap(),
                 measures: vec![("m".into(), Quantity::from_nanos(nanos.into()))],
                 dimensions: vec![("d".into(), text.into())],
+                correction: voids.map(|id| Correction { kind: CorrectionKind::Voids, id: id.into() }),
             };
             let json = event.to_json();
             prop_assert_eq!(Event::from_json(&json).unwrap(), event);

@@ -1,0 +1,342 @@
+//! From JSON to an event, in one pass: texts stay where they are, and nothing is read twice.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{
+    Correction, CorrectionKind, DATA_DEPTH_MAX, Defaults, DATA_KEYS_MAX, DIMENSION_BYTES_MAX, Event, EventError,
+    ID_BYTES_MAX, NAME_BYTES_MAX,
+};
+use crate::Quantity;
+
+impl<'a> Event<'a> {
+    /// Reads one structured-mode CloudEvent.
+    ///
+    /// # Errors
+    /// Names the first attribute that is missing or unusable. Numbers that a [`Quantity`] cannot hold exactly
+    /// are refused rather than rounded, and so is a key that is given twice: readers differ in which one they take.
+    pub fn from_json(bytes: &'a [u8]) -> Result<Self, EventError> {
+        Event::from_json_with(bytes, &Defaults::default())
+    }
+
+    /// As [`from_json`](Event::from_json), with `defaults` for what is missing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_json_with(bytes: &'a [u8], defaults: &Defaults<'a>) -> Result<Self, EventError> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
+        // serde would also read a struct from an array, by position.
+        if !text.trim_start().starts_with('{') {
+            return Err(EventError::new("body", "not a JSON object"));
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let envelope = deserializer
+            .deserialize_map(EnvelopeVisitor)
+            .and_then(|envelope| deserializer.end().map(|()| envelope))
+            .map_err(|error| EventError::new("body", format!("not a JSON object: {error}")))?;
+        envelope.check(defaults)
+    }
+}
+
+/// What was found, not checked yet: which attribute is at fault must not depend on their order.
+#[derive(Default)]
+struct Envelope<'a> {
+    attributes: [Option<&'a RawValue>; ATTRIBUTES.len()],
+    data: Data<'a>,
+}
+
+/// Attributes that are read, in the order in which they are checked.
+const ATTRIBUTES: [&str; 9] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    CorrectionKind::Voids.attribute(),
+    CorrectionKind::Amends.attribute(),
+    "data_base64",
+];
+
+impl<'a> Envelope<'a> {
+    fn check(self, defaults: &Defaults<'a>) -> Result<Event<'a>, EventError> {
+        let [version, id, source, kind, tenant, time, voids, amends, data_base64] = self.attributes;
+        let version = match version {
+            None if defaults.specversion => Cow::Borrowed("1.0"),
+            version => required("specversion", version, 16)?,
+        };
+        if version != "1.0" {
+            return Err(EventError::new(
+                "specversion",
+                format!("`{version}` is not supported, only `1.0` is"),
+            ));
+        }
+        let id = required("id", id, ID_BYTES_MAX)?;
+        let source = required("source", source, NAME_BYTES_MAX)?;
+        let kind = required("type", kind, NAME_BYTES_MAX)?;
+        let tenant = match (tenant, defaults.tenant) {
+            (None, Some(tenant)) => Cow::Borrowed(tenant),
+            (subject, _) => required("subject", subject, NAME_BYTES_MAX)?,
+        };
+        let time = match (time, defaults.time) {
+            (None, Some(time)) => time,
+            (time, _) => {
+                let time = required("time", time, 64)?;
+                DateTime::parse_from_rfc3339(&time)
+                    .map_err(|error| {
+                        EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}"))
+                    })?
+                    .with_timezone(&Utc)
+            }
+        };
+        if data_base64.is_some() {
+            // Passed over, its event would be accepted and count nothing.
+            return Err(EventError::new("data_base64", "binary data is not supported, use `data`"));
+        }
+        let correction = match (voids, amends) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                return Err(EventError::new("amends", "an event either voids or amends, not both"));
+            }
+            (Some(raw), None) => Some((CorrectionKind::Voids, raw)),
+            (None, Some(raw)) => Some((CorrectionKind::Amends, raw)),
+        };
+        let correction = match correction {
+            None => None,
+            Some((kind, raw)) => {
+                let corrected = required(kind.attribute(), Some(raw), ID_BYTES_MAX)?;
+                if corrected == id {
+                    return Err(EventError::new(kind.attribute(), "an event cannot correct itself"));
+                }
+                Some(Correction { kind, id: corrected })
+            }
+        };
+        let Data { mut measures, mut dimensions, fault } = self.data;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        sort_by_name(&mut measures)?;
+        sort_by_name(&mut dimensions)?;
+        Ok(Event { id, source, kind, tenant, time, measures, dimensions, correction })
+    }
+}
+
+/// In the order of their names, so that equal content is equal bytes; a name is there once.
+fn sort_by_name<T>(entries: &mut [(Cow<'_, str>, T)]) -> Result<(), EventError> {
+    if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(EventError::new(format!("data.{}", pair[0].0), "given twice"));
+        }
+    }
+    Ok(())
+}
+
+struct EnvelopeVisitor;
+
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
+        let mut envelope = Envelope::default();
+        let mut has_data = false;
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            if key == "data" {
+                if std::mem::replace(&mut has_data, true) {
+                    return Err(A::Error::custom("`data` is given twice"));
+                }
+                map.next_value_seed(DataSeed { data: &mut envelope.data })?;
+                continue;
+            }
+            match ATTRIBUTES.iter().position(|name| *name == key) {
+                Some(index) => {
+                    if envelope.attributes[index].replace(map.next_value()?).is_some() {
+                        return Err(A::Error::custom(format_args!("`{key}` is given twice")));
+                    }
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(envelope)
+    }
+}
+
+/// A key, borrowed where it has no escapes. (serde's `Cow` is always owned.)
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// `data`, as far as it could be read; the first fault is kept, and told if no attribute is at fault before it.
+#[derive(Default)]
+struct Data<'a> {
+    measures: Vec<(Cow<'a, str>, Quantity)>,
+    dimensions: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    fault: Option<EventError>,
+}
+
+struct DataSeed<'s, 'de> {
+    data: &'s mut Data<'de>,
+}
+
+impl<'de> DeserializeSeed<'de> for DataSeed<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// What `data` may not be.
+macro_rules! not_an_object {
+    ($($name:ident: $given:ty),*) => { $(
+        fn $name<E>(self, _: $given) -> Result<(), E> {
+            self.data.refuse("", "must be a JSON object");
+            Ok(())
+        }
+    )* };
+}
+
+impl<'de> Visitor<'de> for DataSeed<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    not_an_object!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.data.refuse("", "must be a JSON object");
+        Ok(())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        self.data.refuse("", "must be a JSON object");
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            self.data.take(key, map.next_value()?, 1);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Data<'a> {
+    fn refuse(&mut self, key: &str, reason: impl Into<String>) {
+        if self.fault.is_none() {
+            let field = if key.is_empty() { "data".to_owned() } else { format!("data.{key}") };
+            self.fault = Some(EventError::new(field, reason));
+        }
+    }
+
+    /// An entry at `depth` objects below the event.
+    fn take(&mut self, key: Cow<'a, str>, value: &'a RawValue, depth: usize) {
+        // What is kept is bounded even where much more is given.
+        if self.fault.is_some() {
+            return;
+        }
+        if key.contains('\0') {
+            return self.refuse("", "a key must not hold a NUL");
+        }
+        let text = value.get();
+        match text.as_bytes().first() {
+            Some(b'{') if depth >= DATA_DEPTH_MAX => {
+                self.refuse(&key, format!("nested more than {DATA_DEPTH_MAX} objects deep"));
+            }
+            Some(b'{') => {
+                let mut nested = serde_json::Deserializer::from_str(text);
+                // A raw value has been read before: it is well-formed.
+                let _ = nested.deserialize_map(Nested { data: self, prefix: &key, depth: depth + 1 });
+            }
+            Some(b'"') => match string(text) {
+                Some(text) if text.len() <= DIMENSION_BYTES_MAX => self.dimensions.push((key, text)),
+                Some(_) => self.refuse(&key, format!("longer than {DIMENSION_BYTES_MAX} bytes")),
+                None => self.refuse(&key, "not a valid JSON string"),
+            },
+            Some(b't' | b'f') => self.dimensions.push((key, Cow::Borrowed(text))),
+            Some(b'n') => {}
+            Some(b'[') => self.refuse(&key, "arrays are not supported"),
+            _ => match text.parse() {
+                Ok(quantity) => self.measures.push((key, quantity)),
+                Err(error) => self.refuse(&key, format!("{error}")),
+            },
+        }
+        if self.measures.len() + self.dimensions.len() > DATA_KEYS_MAX {
+            self.refuse("", format!("more than {DATA_KEYS_MAX} keys"));
+        }
+    }
+}
+
+/// An object inside `data`.
+struct Nested<'s, 'a> {
+    data: &'s mut Data<'a>,
+    prefix: &'s str,
+    depth: usize,
+}
+
+impl<'a> Visitor<'a> for Nested<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key::<Key<'a>>()? {
+            let key = Cow::Owned(format!("{}.{key}", self.prefix));
+            self.data.take(key, map.next_value()?, self.depth);
+        }
+        Ok(())
+    }
+}
+
+/// A non-empty string attribute of bounded length.
+fn required<'a>(name: &str, raw: Option<&'a RawValue>, bytes_max: usize) -> Result<Cow<'a, str>, EventError> {
+    let raw = raw.ok_or_else(|| EventError::new(name, "missing"))?;
+    let text = string(raw.get()).ok_or_else(|| EventError::new(name, "must be a string"))?;
+    if text.is_empty() {
+        return Err(EventError::new(name, "must not be empty"));
+    }
+    if text.len() > bytes_max {
+        return Err(EventError::new(name, format!("longer than {bytes_max} bytes")));
+    }
+    Ok(text)
+}
+
+/// A JSON string, borrowed where it has no escapes.
+fn string(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        return serde_json::from_str::<String>(raw).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
+}
