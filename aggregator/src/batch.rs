@@ -1,35 +1,24 @@
-//! One batch: from judged records to the bytes of its inserts. Pure but for what it is told of duplicates.
+//! One batch: from records to the bytes of its inserts. Pure but for what it is told of duplicates.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use foldhash::{HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rentroll_engines::log::{Positioned, Record};
+use rentroll_schemas::Identity;
+use rentroll_schemas::event::CorrectionKind;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::reject::Reject;
-use rentroll_schemas::{Event, Identity};
+use rentroll_schemas::topics::{Topic, headers};
 
+use crate::block::Block;
+use crate::columns::Columns;
+use crate::event_rows::EventRows;
 use crate::judge::{self, LogPlace};
 use crate::plan::Plan;
 use crate::rollup::Rollup;
 use crate::rows::Rows;
 
-/// Columns of `events`, in the order of the rows here.
-pub const EVENT_COLUMNS: [&str; 13] = [
-    "tenant",
-    "type",
-    "time",
-    "identity",
-    "id",
-    "source",
-    "arrived_at",
-    "measures",
-    "dimensions",
-    "meters",
-    "log_topic",
-    "log_partition",
-    "log_batch",
-];
 /// Columns of `rejects`, in the order of the rows here.
 pub const REJECT_COLUMNS: [&str; 12] = [
     "identity",
@@ -45,11 +34,14 @@ pub const REJECT_COLUMNS: [&str; 12] = [
     "log_batch",
     "bytes",
 ];
+/// Columns of `conflicts`, in the order of the rows here.
+pub const CONFLICT_COLUMNS: [&str; 9] =
+    ["identity", "tenant", "source", "id", "arrived_at", "event", "log_topic", "log_partition", "log_batch"];
 
 /// What became of the records of one source that arrived in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Records taken from the log.
+    /// Events taken from the log.
     pub accepted: u64,
     /// New, and now in the store.
     pub stored: u64,
@@ -57,138 +49,212 @@ pub struct Tally {
     pub duplicate: u64,
     /// Kept as rejects.
     pub rejected: u64,
+    /// Of the duplicates, those with other content than the event that was there before.
+    pub conflicts: u64,
 }
 
 /// By source and start of the hour of arrival, in seconds since the epoch.
 pub type Tallies = BTreeMap<(String, u32), Tally>;
 
-/// A record after [`judge`], before dedup.
-pub enum Judged<'a> {
-    /// A good event.
-    Event(Event<'a>),
-    /// Refused, here or by the collector.
-    Reject(Box<Reject>),
+/// The records of a batch after [`judge`], before dedup.
+#[derive(Default)]
+pub struct Intake {
+    /// Good events.
+    pub columns: Columns,
+    /// Refused, here or by the collector, with their arrival.
+    pub rejects: Vec<(Box<Reject>, i64)>,
 }
 
-impl Judged<'_> {
-    fn source(&self) -> &str {
-        match self {
-            Judged::Event(event) => &event.source,
-            Judged::Reject(reject) => &reject.source,
+impl Intake {
+    /// Judges the records of a batch. `partitions` is how many the topic has.
+    pub fn of(plan: &Plan, records: &[Positioned], partitions: u32) -> Self {
+        match plan.topic {
+            Topic::Rejects => Intake::of_rejects(plan, records),
+            Topic::Usage | Topic::Overflow => Intake::of_events(plan, records, partitions),
         }
+    }
+
+    fn of_events(plan: &Plan, records: &[Positioned], partitions: u32) -> Self {
+        let bytes = records.iter().map(|record| record.record.value.len()).sum();
+        let events = records.iter().map(|record| events_in(&record.record)).sum();
+        let mut intake = Intake { columns: Columns::with_capacity(events, bytes), rejects: Vec::new() };
+        for Positioned { position, record } in records {
+            let place = LogPlace { topic: plan.topic, partition: plan.partition, position: *position };
+            judge::events(place, record, partitions, |verdict| match verdict {
+                Ok((event, identity)) => intake.columns.push(&event, identity, record.arrived_at_ms),
+                Err(reject) => intake.rejects.push((reject, record.arrived_at_ms)),
+            });
+        }
+        intake
+    }
+
+    fn of_rejects(plan: &Plan, records: &[Positioned]) -> Self {
+        let rejects = records
+            .iter()
+            .map(|Positioned { position, record }| {
+                let place = LogPlace { topic: plan.topic, partition: plan.partition, position: *position };
+                (Box::new(judge::reject(place, record)), record.arrived_at_ms)
+            })
+            .collect();
+        Intake { columns: Columns::default(), rejects }
     }
 }
 
-/// Judges the records of a usage topic.
-pub fn judge_events<'a>(plan: &Plan, records: &'a [Positioned]) -> Vec<Judged<'a>> {
-    let place = |position| LogPlace { topic: plan.topic, partition: plan.partition, position };
-    records
-        .iter()
-        .map(|Positioned { position, record }| match judge::event(place(*position), record) {
-            Ok(event) => Judged::Event(event),
-            Err(reject) => Judged::Reject(reject),
-        })
-        .collect()
-}
-
-/// Judges the records of the rejects topic.
-pub fn judge_rejects<'a>(plan: &Plan, records: &[Positioned]) -> Vec<Judged<'a>> {
-    let place = |position| LogPlace { topic: plan.topic, partition: plan.partition, position };
-    records
-        .iter()
-        .map(|Positioned { position, record }| {
-            Judged::Reject(Box::new(judge::reject(place(*position), record)))
-        })
-        .collect()
+/// How many events a record says that it carries: what a batch is measured by.
+pub fn events_in(record: &Record) -> usize {
+    // Records of one event carry no such header; looking for it in each of a million costs.
+    match record.header(headers::EVENTS) {
+        None => 1,
+        Some(text) => text.parse().unwrap_or(1),
+    }
 }
 
 /// What a batch inserts, and what to tell of it.
 #[derive(Default)]
 pub struct Batch {
     /// Rows of `events`.
-    pub events: Rows,
+    pub events: Block,
+    /// Rows of the rollup tables.
+    pub rollups: [(&'static str, Block); 3],
     /// Rows of `rejects`.
     pub rejects: Rows,
-    /// Usage.
-    pub rollup: Rollup,
+    /// Rows of `conflicts`.
+    pub conflicts: Rows,
     /// For the books.
     pub tallies: Tallies,
     /// New identities and their arrivals.
     pub new: Vec<(Identity, DateTime<Utc>)>,
     /// Stored events that no meter matched.
     pub unmatched: u64,
+    /// Events of a meter whose value was missing or not a number, by meter.
+    pub without_value: HashMap<String, u64>,
     /// Rejects by reason.
     pub by_reason: BTreeMap<String, u64>,
+    /// Stored events by tenant.
+    pub by_tenant: Vec<(String, u64)>,
+    /// Identities that this batch's events correct: their hours are no longer what the rollups say.
+    pub corrected: Vec<Identity>,
 }
 
 impl Batch {
-    /// Puts it together. `known_events` and `known_rejects` are the identities that earlier batches stored.
+    /// Puts it together. `known_events` are the identities that earlier batches stored, with their content;
+    /// `known_rejects` those of rejects.
     pub fn assemble(
         plan: &Plan,
-        records: &[Positioned],
-        judged: &[Judged<'_>],
+        intake: &Intake,
         meters: &Meters,
-        known_events: &HashSet<Identity>,
+        known_events: &HashMap<Identity, u32>,
         known_rejects: &HashSet<Identity>,
     ) -> Self {
-        let value_bytes: usize = records.iter().map(|record| record.record.value.len()).sum();
-        let mut batch = Batch { events: Rows::with_capacity(value_bytes), ..Batch::default() };
-        let (mut events_here, mut rejects_here) = (HashSet::new(), HashSet::new());
-        for (Positioned { record, .. }, judged) in records.iter().zip(judged) {
-            let hour = record.arrived_at_ms.div_euclid(3_600_000).clamp(0, i64::from(u32::MAX / 3_600))
-                as u32
-                * 3_600;
-            let mut tally = Tally { accepted: 1, ..Tally::default() };
-            match judged {
-                Judged::Event(event) => {
-                    if known_events.contains(&record.key) || !events_here.insert(record.key) {
-                        tally.duplicate = 1;
-                    } else {
-                        tally.stored = 1;
-                        batch.add_event(plan, record, event, meters);
-                    }
-                }
-                Judged::Reject(reject) => {
-                    let identity = reject.identity();
-                    if known_rejects.contains(&identity) || !rejects_here.insert(identity) {
-                        tally.duplicate = 1;
-                    } else {
-                        tally.rejected = 1;
-                        *batch.by_reason.entry(reject.reason.clone()).or_default() += 1;
-                        batch.add_reject(plan, reject, identity);
-                    }
-                }
-            }
-            let sum = batch.tallies.entry((judged.source().to_owned(), hour)).or_default();
-            sum.accepted += tally.accepted;
-            sum.stored += tally.stored;
-            sum.duplicate += tally.duplicate;
-            sum.rejected += tally.rejected;
-        }
+        let mut batch = Batch::default();
+        let mut tallies = Tallying::default();
+        let new = batch.sort_out_events(plan, &intake.columns, known_events, &mut tallies);
+        batch.take_rejects(plan, intake, known_rejects, &mut tallies);
+        batch.add_events(plan, &intake.columns, new, meters);
+        batch.tallies = tallies.finish(&intake.columns);
         batch
     }
 
-    fn add_event(&mut self, plan: &Plan, record: &Record, event: &Event<'_>, meters: &Meters) {
-        let matched = self.rollup.add(meters, event);
-        self.unmatched += u64::from(matched == 0);
-        self.new.push((record.key, judge::arrival(record)));
-        let rows = &mut self.events;
-        rows.text(event.tenant.as_bytes())
-            .text(event.kind.as_bytes())
-            .i64(event.time.timestamp_micros())
-            .fixed(&record.key.0)
-            .text(event.id.as_bytes())
+    /// The places of the events that are new.
+    fn sort_out_events(
+        &mut self,
+        plan: &Plan,
+        columns: &Columns,
+        known: &HashMap<Identity, u32>,
+        tallies: &mut Tallying,
+    ) -> Vec<u32> {
+        let mut new = Vec::with_capacity(columns.rows.len());
+        let mut here: HashMap<Identity, u32> = HashMap::with_capacity(columns.rows.len());
+        for (place, row) in columns.rows.iter().enumerate() {
+            let before = match known.get(&row.identity) {
+                Some(content) => Some(*content),
+                None => match here.entry(row.identity) {
+                    std::collections::hash_map::Entry::Occupied(first) => Some(*first.get()),
+                    std::collections::hash_map::Entry::Vacant(free) => {
+                        free.insert(row.content);
+                        None
+                    }
+                },
+            };
+            let tally = tallies.of(row.source, row.arrived_at_ms);
+            tally.accepted += 1;
+            match before {
+                None => {
+                    tally.stored += 1;
+                    new.push(place as u32);
+                }
+                Some(content) => {
+                    tally.duplicate += 1;
+                    // Rows that were stored before contents were told apart have none.
+                    if content != 0 && content != row.content {
+                        tally.conflicts += 1;
+                        self.add_conflict(plan, columns, place);
+                    }
+                }
+            }
+        }
+        new
+    }
+
+    fn take_rejects(
+        &mut self,
+        plan: &Plan,
+        intake: &Intake,
+        known: &HashSet<Identity>,
+        tallies: &mut Tallying,
+    ) {
+        let mut here = HashSet::new();
+        for (reject, arrived_at_ms) in &intake.rejects {
+            let identity = reject.identity();
+            let tally = tallies.of_named(&reject.source, *arrived_at_ms);
+            tally.accepted += 1;
+            if known.contains(&identity) || !here.insert(identity) {
+                tally.duplicate += 1;
+            } else {
+                tally.rejected += 1;
+                *self.by_reason.entry(reject.reason.clone()).or_default() += 1;
+                self.add_reject(plan, reject, identity);
+            }
+        }
+    }
+
+    fn add_events(&mut self, plan: &Plan, columns: &Columns, new: Vec<u32>, meters: &Meters) {
+        let mut rollup = Rollup::default();
+        let mut rows = EventRows::new(columns, new.len());
+        let mut by_tenant = vec![0_u64; columns.tenants.len()];
+        for place in columns.sorted(new) {
+            let row = &columns.rows[place as usize];
+            let correction = columns.correction(row);
+            let counts = !matches!(correction, Some((CorrectionKind::Voids, _)));
+            let matched = if counts { rollup.add(meters, columns, row) } else { 0 };
+            self.unmatched += u64::from(counts && matched == 0);
+            self.corrected.extend(correction.map(|(_, corrected)| corrected));
+            by_tenant[row.tenant as usize] += 1;
+            let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
+            self.new.push((row.identity, arrival));
+            rows.push(place as usize, matched);
+        }
+        self.by_tenant = by_tenant
+            .into_iter()
+            .enumerate()
+            .filter(|(_, events)| *events > 0)
+            .map(|(tenant, events)| (columns.tenants.str(tenant as u32).to_owned(), events))
+            .collect();
+        self.without_value = std::mem::take(&mut rollup.without_value);
+        self.events = rows.finish(plan);
+        self.rollups = rollup.tables(meters, columns);
+    }
+
+    fn add_conflict(&mut self, plan: &Plan, columns: &Columns, place: usize) {
+        let event = columns.event(place);
+        let row = &columns.rows[place];
+        self.conflicts
+            .fixed(&row.identity.0)
+            .text(event.tenant.as_bytes())
             .text(event.source.as_bytes())
-            .i64(record.arrived_at_ms);
-        rows.length(event.measures.len());
-        for (name, quantity) in &event.measures {
-            rows.text(name.as_bytes()).quantity(*quantity);
-        }
-        rows.length(event.dimensions.len());
-        for (name, text) in &event.dimensions {
-            rows.text(name.as_bytes()).text(text.as_bytes());
-        }
-        rows.u16(matched)
+            .text(event.id.as_bytes())
+            .i64(row.arrived_at_ms)
+            .text(&event.to_json())
             .text(plan.topic.name().as_bytes())
             .u16(plan.partition as u16)
             .u64(plan.first)
@@ -213,33 +279,71 @@ impl Batch {
     }
 }
 
+/// Tallies by numbers, since most records are of the source and hour of the one before.
+#[derive(Default)]
+struct Tallying {
+    by_number: HashMap<(u32, u32), Tally>,
+    by_name: Tallies,
+}
+
+impl Tallying {
+    fn of(&mut self, source: u32, arrived_at_ms: i64) -> &mut Tally {
+        self.by_number.entry((source, hour(arrived_at_ms))).or_default()
+    }
+
+    fn of_named(&mut self, source: &str, arrived_at_ms: i64) -> &mut Tally {
+        self.by_name.entry((source.to_owned(), hour(arrived_at_ms))).or_default()
+    }
+
+    fn finish(self, columns: &Columns) -> Tallies {
+        let mut tallies = self.by_name;
+        for ((source, hour), tally) in self.by_number {
+            let sum = tallies.entry((columns.sources.str(source).to_owned(), hour)).or_default();
+            sum.accepted += tally.accepted;
+            sum.stored += tally.stored;
+            sum.duplicate += tally.duplicate;
+            sum.rejected += tally.rejected;
+            sum.conflicts += tally.conflicts;
+        }
+        tallies
+    }
+}
+
+/// Start of the hour, seconds since the epoch, as far as a DateTime reaches.
+fn hour(arrived_at_ms: i64) -> u32 {
+    arrived_at_ms.div_euclid(3_600_000).clamp(0, i64::from(u32::MAX / 3_600)) as u32 * 3_600
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use rentroll_engines::log::Headers;
-    use rentroll_schemas::topics::Topic;
 
-    fn event(id: u8) -> Positioned {
+    fn event(id: u8, content: u8) -> Positioned {
+        let source = format!("s{}", id % 3);
         let json = format!(
-            r#"{{"specversion":"1.0","id":"{id}","source":"s{}","type":"t","subject":"acme","time":"2023-11-14T22:00:00Z","data":{{}}}}"#,
-            id % 3
+            r#"{{"specversion":"1.0","id":"{id}","source":"{source}","type":"t","subject":"acme","time":"2023-11-14T22:00:00Z","data":{{"n":{content}}}}}"#
         );
-        let key = Identity::of("acme", &format!("s{}", id % 3), &id.to_string());
+        let key = Identity::of("acme", &source, &id.to_string());
         let record =
             Record { key, headers: Headers::default(), value: json.into(), arrived_at_ms: 1_700_000_000_000 };
         Positioned { position: 0, record }
     }
 
     proptest! {
-        /// The books balance, whatever comes in whatever order, and an identity is stored once.
+        /// The books balance, whatever comes in whatever order; an identity is stored once; a resend with other
+        /// content than the first is a conflict.
         #[test]
-        fn accepted_is_stored_plus_duplicate_plus_rejected(ids in proptest::collection::vec(any::<u8>(), 1..300), known in proptest::collection::hash_set(any::<u8>(), 0..50)) {
+        fn accepted_is_stored_plus_duplicate_plus_rejected(
+            ids in proptest::collection::vec((any::<u8>(), 0_u8..2), 1..300),
+            known in proptest::collection::hash_map(any::<u8>(), 0_u8..2, 0..50),
+        ) {
             let records: Vec<Positioned> = ids
                 .iter()
                 .enumerate()
-                .map(|(position, id)| {
-                    let mut positioned = event(*id);
+                .map(|(position, (id, content))| {
+                    let mut positioned = event(*id, *content);
                     positioned.position = position as u64;
                     if id % 7 == 0 {
                         positioned.record.value = vec![*id].into();
@@ -248,19 +352,37 @@ mod tests {
                 })
                 .collect();
             let plan = Plan::of(Topic::Usage, 0, &records).unwrap();
-            let judged = judge_events(&plan, &records);
-            let known: HashSet<Identity> = known.into_iter().map(|id| event(id).record.key).collect();
-            let batch = Batch::assemble(&plan, &records, &judged, &Meters::default(), &known, &HashSet::new());
-            let mut accepted = 0;
+            let content = |id: u8, content: u8| {
+                let positioned = event(id, content);
+                let event = rentroll_schemas::Event::from_json(&positioned.record.value).unwrap();
+                (positioned.record.key, event.content())
+            };
+            let stored: HashMap<Identity, u32> = known.iter().map(|(id, of)| content(*id, *of)).collect();
+            let intake = Intake::of(&plan, &records, 1);
+            let batch = Batch::assemble(&plan, &intake, &Meters::default(), &stored, &HashSet::new());
+            let mut sum = Tally::default();
             for tally in batch.tallies.values() {
                 prop_assert_eq!(tally.accepted, tally.stored + tally.duplicate + tally.rejected);
-                accepted += tally.accepted;
+                sum.accepted += tally.accepted;
+                sum.conflicts += tally.conflicts;
             }
-            prop_assert_eq!(accepted, ids.len() as u64);
-            let good: HashSet<u8> = ids.iter().copied().filter(|id| id % 7 != 0).collect();
-            let expected = good.iter().filter(|id| !known.contains(&event(**id).record.key)).count();
-            prop_assert_eq!(batch.events.count(), expected as u64);
-            prop_assert_eq!(batch.unmatched, expected as u64);
+            prop_assert_eq!(sum.accepted, ids.len() as u64);
+            let mut first = known.clone();
+            let (mut new, mut conflicts) = (0, 0);
+            for (id, content) in ids.iter().filter(|(id, _)| id % 7 != 0) {
+                match first.entry(*id) {
+                    std::collections::hash_map::Entry::Occupied(held) => conflicts += u64::from(held.get() != content),
+                    std::collections::hash_map::Entry::Vacant(free) => {
+                        free.insert(*content);
+                        new += 1;
+                    }
+                }
+            }
+            prop_assert_eq!(batch.events.rows, new);
+            prop_assert_eq!(batch.new.len(), new);
+            prop_assert_eq!(batch.unmatched, new as u64);
+            prop_assert_eq!(sum.conflicts, conflicts);
+            prop_assert_eq!(batch.conflicts.count(), conflicts);
         }
     }
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use rentroll_engines::log::Record;
 use rentroll_schemas::reject::{Reject, reason};
-use rentroll_schemas::topics::{Topic, headers};
-use rentroll_schemas::{Event, window};
+use rentroll_schemas::topics::{COMPACT_BATCH, Topic, headers};
+use rentroll_schemas::{Event, Identity, compact, window};
 
 /// Where a record stands in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,29 +23,99 @@ impl std::fmt::Display for LogPlace {
     }
 }
 
-/// The event that a record of a usage topic carries.
+/// What becomes of each event that a record of a usage topic carries, in order: the event with its identity, or
+/// the reject that it becomes. `partitions` is how many the topic has.
 ///
-/// # Errors
-/// The reject that it becomes: unreadable, outside the window, or under a key that is not its own.
-pub fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Reject>> {
-    let refuse = |source: &str, reason: &str, field: &str, detail: String| {
-        Box::new(Reject {
-            source: source.to_owned(),
-            place: place.to_string(),
-            tenant: record.header(headers::TENANT).unwrap_or_default().to_owned(),
-            reason: reason.to_owned(),
-            field: field.to_owned(),
-            detail,
-            rejected_at: arrival(record),
-            bytes: record.value.to_vec(),
-        })
+/// A record that cannot be read is one reject; in a batch, each event is judged by itself.
+pub fn events(
+    place: LogPlace,
+    record: &Record,
+    partitions: u32,
+    mut tell: impl FnMut(Result<(Event<'_>, Identity), Box<Reject>>),
+) {
+    if !is_batch(record) {
+        return tell(event(place, record).map(|event| (event, record.key)));
+    }
+    let decoded = match compact::decode(&record.value) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            let refusal = Refusal { reason: reason::UNREADABLE, field: error.field, detail: error.reason };
+            return tell(Err(refuse(
+                place.to_string(),
+                record,
+                place.topic.name(),
+                refusal,
+                record.value.to_vec(),
+            )));
+        }
+    };
+    let backfill = record.header(headers::BACKFILL) == Some("1");
+    for (index, event) in decoded.events().enumerate() {
+        let identity = event.identity();
+        let verdict = if identity.partition(partitions) == place.partition {
+            in_window(&event, record, backfill)
+        } else {
+            let detail = format!("an event of partition {}", identity.partition(partitions));
+            Err(Refusal { reason: reason::IDENTITY_MISMATCH, field: "key".to_owned(), detail })
+        };
+        tell(match verdict {
+            Ok(()) => Ok((event, identity)),
+            Err(refusal) => {
+                let place = format!("{place}/{index}");
+                let mut reject = refuse(place, record, &event.source, refusal, event.to_json());
+                reject.tenant = event.tenant.to_string();
+                Err(reject)
+            }
+        });
+    }
+}
+
+/// Whether the record carries many events.
+pub fn is_batch(record: &Record) -> bool {
+    // An event's JSON begins with a brace, mostly: the headers of each of a million need not be searched.
+    record.value.first() != Some(&b'{') && record.header(headers::CONTENT_TYPE) == Some(COMPACT_BATCH)
+}
+
+struct Refusal {
+    reason: &'static str,
+    field: String,
+    detail: String,
+}
+
+fn refuse(place: String, record: &Record, source: &str, refusal: Refusal, bytes: Vec<u8>) -> Box<Reject> {
+    Box::new(Reject {
+        source: source.to_owned(),
+        place,
+        tenant: record.header(headers::TENANT).unwrap_or_default().to_owned(),
+        reason: refusal.reason.to_owned(),
+        field: refusal.field,
+        detail: refusal.detail,
+        rejected_at: arrival(record),
+        bytes,
+    })
+}
+
+fn in_window(event: &Event<'_>, record: &Record, backfill: bool) -> Result<(), Refusal> {
+    window::check(event.time, arrival(record), backfill).map_err(|(reason, detail)| Refusal {
+        reason,
+        field: "time".to_owned(),
+        detail,
+    })
+}
+
+/// The event that a record carries alone.
+fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Reject>> {
+    let refuse = |source: &str, reason: &'static str, field: &str, detail: String| {
+        let refusal = Refusal { reason, field: field.to_owned(), detail };
+        refuse(place.to_string(), record, source, refusal, record.value.to_vec())
     };
     let event = Event::from_json(&record.value).map_err(|error| {
         let word = if error.field == "body" { reason::UNREADABLE } else { reason::INVALID };
         refuse(place.topic.name(), word, &error.field, error.reason)
     })?;
-    if event.identity() != record.key {
-        let detail = format!("the record's key is {}, the event's identity {}", record.key, event.identity());
+    let identity = event.identity();
+    if identity != record.key {
+        let detail = format!("the record's key is {}, the event's identity {identity}", record.key);
         return Err(refuse(&event.source, reason::IDENTITY_MISMATCH, "key", detail));
     }
     if let Some(tenant) = record.header(headers::TENANT)
@@ -55,9 +125,10 @@ pub fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<R
         return Err(refuse(&event.source, reason::INVALID, "subject", detail));
     }
     let backfill = record.header(headers::BACKFILL) == Some("1");
-    window::check(event.time, arrival(record), backfill)
-        .map_err(|(word, detail)| refuse(&event.source, word, "time", detail))?;
-    Ok(event)
+    match in_window(&event, record, backfill) {
+        Ok(()) => Ok(event),
+        Err(Refusal { reason, field, detail }) => Err(refuse(&event.source, reason, &field, detail)),
+    }
 }
 
 /// The reject that a record of the rejects topic carries; an unreadable one becomes a reject itself.
@@ -83,7 +154,6 @@ pub fn arrival(record: &Record) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rentroll_schemas::Identity;
 
     const PLACE: LogPlace = LogPlace { topic: Topic::Usage, partition: 1, position: 7 };
 
@@ -126,5 +196,47 @@ mod tests {
         let mut old = record("acme", "2015-05-17T10:05:03Z");
         old.headers = [(headers::BACKFILL, "1")].into_iter().collect();
         assert!(event(PLACE, &old).is_ok());
+    }
+
+    #[test]
+    fn each_event_of_a_batch_is_judged_by_itself() {
+        let arrived_at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let event = |id: &'static str, days_old: i64| Event {
+            id: id.into(),
+            source: "s".into(),
+            kind: "t".into(),
+            tenant: "acme".into(),
+            time: arrived_at - chrono::Duration::days(days_old),
+            measures: vec![],
+            dimensions: vec![],
+            correction: None,
+        };
+        let given = [event("1", 0), event("2", 40), event("3", 1)];
+        let partition = given[0].identity().partition(1);
+        let mut record = record("acme", "2023-11-14T22:00:00Z");
+        record.headers = [(headers::CONTENT_TYPE, COMPACT_BATCH)].into_iter().collect();
+        record.value = compact::encode(given.iter()).into();
+        let place = LogPlace { partition, ..PLACE };
+        let judge = |record: &Record, partitions| {
+            let mut verdicts = Vec::new();
+            events(place, record, partitions, |verdict| {
+                verdicts.push(
+                    verdict
+                        .map(|(event, _)| event.id.to_string())
+                        .map_err(|reject| (reject.place, reject.reason)),
+                );
+            });
+            verdicts
+        };
+        let old = Err(("usage/0/7/1".to_owned(), reason::TOO_OLD.to_owned()));
+        assert_eq!(judge(&record, 1), [Ok("1".to_owned()), old, Ok("3".to_owned())]);
+        let foreign = judge(&record, 1_000_000);
+        assert!(
+            foreign
+                .iter()
+                .any(|verdict| matches!(verdict, Err((_, word)) if word == reason::IDENTITY_MISMATCH))
+        );
+        record.value = record.value.slice(..10);
+        assert_eq!(judge(&record, 1), [Err(("usage/0/7".to_owned(), reason::UNREADABLE.to_owned()))]);
     }
 }

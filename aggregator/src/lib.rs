@@ -14,10 +14,14 @@
 
 pub mod activity;
 pub mod batch;
+pub mod block;
 pub mod books;
+pub mod columns;
 pub mod dedup;
+pub mod event_rows;
 pub mod judge;
 pub mod metrics;
+pub mod names;
 pub mod plan;
 pub mod rollup;
 pub mod rows;

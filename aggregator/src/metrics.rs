@@ -14,6 +14,8 @@ pub struct Metrics {
     pub rejects: IntCounterVec,
     /// Stored events that no meter matched.
     pub unmatched: IntCounter,
+    /// Duplicates with other content than the event that they repeat.
+    pub conflicts: IntCounter,
     /// Events of a meter without its value, by meter.
     pub without_value: IntCounterVec,
     /// Batches done.
@@ -63,6 +65,10 @@ impl Metrics {
             unmatched: IntCounter::new(
                 "rentroll_aggregator_unmatched_total",
                 "Stored events that no meter matched",
+            )?,
+            conflicts: IntCounter::new(
+                "rentroll_aggregator_conflicts_total",
+                "Duplicates with other content than the event that they repeat",
             )?,
             without_value: counters(
                 "rentroll_aggregator_without_value_total",
@@ -122,6 +128,7 @@ impl Metrics {
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.rejects.clone()))?;
         registry.register(Box::new(metrics.unmatched.clone()))?;
+        registry.register(Box::new(metrics.conflicts.clone()))?;
         registry.register(Box::new(metrics.without_value.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.lag.clone()))?;

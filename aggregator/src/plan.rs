@@ -1,4 +1,8 @@
 //! Batches as they are written down: planned, then done.
+//!
+//! A plan is claimed by the token of its insert, which is made of where it begins and nothing else: of two owners
+//! that plan from the same position (one of them has lost the partition and does not know it yet), the store
+//! takes one row. Both then read which plan is there and follow it: the same range, the same tokens, the same rows.
 
 use chrono::Utc;
 use rentroll_engines::log::Positioned;
@@ -19,8 +23,12 @@ pub struct Plan {
     pub first: u64,
     /// Position after the last record.
     pub next: u64,
-    /// Of the records' keys and arrivals.
+    /// Of the first record's key and arrival: a log that was made anew begins otherwise.
+    pub begins: [u8; 16],
+    /// Of all records' keys and arrivals.
     pub digest: [u8; 16],
+    /// How many records there are; fewer than positions where the log has lost some.
+    pub records: u64,
     /// Its inserts are known to be in.
     pub done: bool,
 }
@@ -28,8 +36,17 @@ pub struct Plan {
 impl Plan {
     /// The plan for exactly these records; `None` for no records.
     pub fn of(topic: Topic, partition: u32, records: &[Positioned]) -> Option<Self> {
-        let (first, last) = (records.first()?.position, records.last()?.position);
-        Some(Plan { topic, partition, first, next: last + 1, digest: digest(records), done: false })
+        let (first, last) = (records.first()?, records.last()?);
+        Some(Plan {
+            topic,
+            partition,
+            first: first.position,
+            next: last.position + 1,
+            begins: digest(std::slice::from_ref(first)),
+            digest: digest(records),
+            records: records.len() as u64,
+            done: false,
+        })
     }
 
     /// The deduplication token of this batch's insert into `table`. It is made of the input and not of the rows:
@@ -39,17 +56,54 @@ impl Plan {
         format!("{table}:{topic}:{partition}:{first}:{next}:{}", hex::encode(digest))
     }
 
-    /// Writes it down, as planned or, with its tallies, as done.
+    /// Whether it is of the same records.
+    pub fn is_same(&self, other: &Plan) -> bool {
+        (self.topic, self.partition, self.first, self.next, self.digest)
+            == (other.topic, other.partition, other.first, other.next, other.digest)
+    }
+
+    /// Writes it down as planned, unless another plan that begins with the same record is there, and returns the
+    /// one that is.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn write(&self, store: &Store, done: Option<&Tallies>) -> Result<(), StoreError> {
+    pub async fn claim(&self, store: &Store) -> Result<Plan, StoreError> {
+        let Plan { topic, partition, first, begins, .. } = self;
+        let token = format!("plan:{topic}:{partition}:{first}:{}", hex::encode(begins));
+        self.write(store, &token, None).await?;
+        let mut plans = Plan::between(store, *topic, *partition, *first, first + 1).await?;
+        plans.retain(|plan| plan.begins == *begins);
+        // Beyond the window of tokens a second plan may be there; the one that was carried through counts.
+        plans.sort_by_key(|plan| !plan.done);
+        Ok(plans.into_iter().next().unwrap_or_else(|| self.clone()))
+    }
+
+    /// Writes it down as planned under a token of its own, whatever other plan is there: for records that are
+    /// not what the plan that was claimed says they are.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn claim_anew(&self, store: &Store) -> Result<(), StoreError> {
+        self.write(store, &self.token("plan"), None).await
+    }
+
+    /// Writes it down as done.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn finish(&self, store: &Store, tallies: &Tallies) -> Result<(), StoreError> {
+        self.write(store, &self.token("done"), Some(tallies)).await
+    }
+
+    async fn write(&self, store: &Store, token: &str, done: Option<&Tallies>) -> Result<(), StoreError> {
         let mut rows = Rows::default();
         rows.text(self.topic.name().as_bytes())
             .u16(self.partition as u16)
             .u64(self.first)
             .u64(self.next)
+            .fixed(&self.begins)
             .fixed(&self.digest)
+            .u64(self.records)
             .u8(u8::from(done.is_some()))
             .i64(Utc::now().timestamp_millis());
         let empty = Tallies::default();
@@ -63,10 +117,26 @@ impl Plan {
                 .u64(tally.duplicate)
                 .u64(tally.rejected);
         }
+        let conflicts: Vec<_> = tallies.iter().filter(|(_, tally)| tally.conflicts > 0).collect();
+        rows.length(conflicts.len());
+        for ((source, hour), tally) in conflicts {
+            rows.text(source.as_bytes()).u32(*hour).u64(tally.conflicts);
+        }
         rows.end_row();
-        let columns = ["topic", "partition", "first", "next", "digest", "state", "written_at", "tallies"];
-        let table = if done.is_some() { "batches done" } else { "batches planned" };
-        store.insert("batches", &columns, "RowBinary", rows.into_bytes(), Some(&self.token(table))).await
+        let columns = [
+            "topic",
+            "partition",
+            "first",
+            "next",
+            "begins",
+            "digest",
+            "records",
+            "state",
+            "written_at",
+            "tallies",
+            "conflicts",
+        ];
+        store.insert("batches", &columns, "RowBinary", rows.into_bytes(), Some(token)).await
     }
 
     /// The plans of a partition at or after `position`, in order: what a former owner may have left unfinished.
@@ -79,15 +149,27 @@ impl Plan {
         partition: u32,
         position: u64,
     ) -> Result<Vec<Self>, StoreError> {
-        let sql = "SELECT first, next, digest, max(state) FROM batches \
-                   WHERE topic = {topic:String} AND partition = {partition:UInt16} AND first >= {position:UInt64} \
-                   GROUP BY first, next, digest ORDER BY first, max(written_at)";
+        Plan::between(store, topic, partition, position, u64::MAX).await
+    }
+
+    async fn between(
+        store: &Store,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Self>, StoreError> {
+        let sql = "SELECT first, next, begins, digest, any(records), max(state) FROM batches \
+                   WHERE topic = {topic:String} AND partition = {partition:UInt16} \
+                   AND first >= {from:UInt64} AND first < {to:UInt64} \
+                   GROUP BY first, next, begins, digest ORDER BY first, min(written_at)";
         let query = store
             .client()
             .query(sql)
             .param("topic", topic.name())
             .param("partition", partition)
-            .param("position", position);
+            .param("from", from)
+            .param("to", to);
         let bytes = query
             .fetch_bytes("RowBinary")
             .map_err(|error| store.error(error))?
@@ -95,28 +177,55 @@ impl Plan {
             .await
             .map_err(|error| store.error(error))?;
         let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        let rows = bytes.as_chunks::<33>().0.iter().map(|row| {
-            let mut digest = [0; 16];
-            digest.copy_from_slice(&row[16..32]);
-            Plan {
-                topic,
-                partition,
-                first: word(&row[..8]),
-                next: word(&row[8..16]),
-                digest,
-                done: row[32] == 1,
-            }
+        let half = |bytes: &[u8]| {
+            let mut half = [0; 16];
+            half.copy_from_slice(bytes);
+            half
+        };
+        let rows = bytes.as_chunks::<57>().0.iter().map(|row| Plan {
+            topic,
+            partition,
+            first: word(&row[..8]),
+            next: word(&row[8..16]),
+            begins: half(&row[16..32]),
+            digest: half(&row[32..48]),
+            records: word(&row[48..56]),
+            done: row[56] == 1,
         });
         Ok(rows.collect())
+    }
+
+    /// How many batches were planned since this one was, here and in other partitions: each insert of theirs has
+    /// pushed one of this plan's tokens further out of the store's memory.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn batches_since(&self, store: &Store) -> Result<u64, StoreError> {
+        let sql = "SELECT count() FROM batches WHERE written_at >= \
+                   (SELECT min(written_at) FROM batches WHERE topic = {topic:String} \
+                    AND partition = {partition:UInt16} AND first = {first:UInt64})";
+        let query = store
+            .client()
+            .query(sql)
+            .param("topic", self.topic.name())
+            .param("partition", self.partition)
+            .param("first", self.first);
+        query.fetch_one().await.map_err(|error| store.error(error))
     }
 }
 
 /// Of keys and arrivals: a log that was made anew does not repeat them.
 pub fn digest(records: &[Positioned]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    for positioned in records {
-        hasher.update(&positioned.record.key.0);
-        hasher.update(&positioned.record.arrived_at_ms.to_le_bytes());
+    let mut buffer = Vec::with_capacity(24 * records.len().min(1024));
+    for chunk in records.chunks(1024) {
+        // One update for many records: small ones cost several times as much.
+        buffer.clear();
+        for positioned in chunk {
+            buffer.extend_from_slice(&positioned.record.key.0);
+            buffer.extend_from_slice(&positioned.record.arrived_at_ms.to_le_bytes());
+        }
+        hasher.update(&buffer);
     }
     let mut digest = [0; 16];
     digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);

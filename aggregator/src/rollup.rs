@@ -1,46 +1,58 @@
 //! Usage per meter, tenant and minute, hour and day, of one batch. Pure.
 
 use foldhash::{HashMap, HashMapExt as _};
-use rentroll_schemas::meter::{Meters, Reading};
-use rentroll_schemas::{Event, Quantity};
+use rentroll_schemas::Quantity;
+use rentroll_schemas::meter::{Meter, Meters};
 
-use crate::rows::Rows;
-
-/// Columns of a rollup table, in the order of [`Rollup::tables`].
-pub const COLUMNS: [&str; 8] =
-    ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
+use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
+use crate::columns::{Class, Columns, Row};
+use crate::names::Names;
 
 /// Bytes of a row, with names of common length; only to reserve room.
 const ROW_BYTES: usize = 112;
-
-/// The key of a meter that groups by nothing: see [`rentroll_schemas::meter::Meter::group_key`].
-const NO_DIMENSIONS: &str = "{}";
+/// The key of a meter that groups by nothing: see [`Meter::group_key`].
+const NO_DIMENSIONS: &[u8] = b"{}";
 
 /// Usage of one batch, per minute.
 ///
-/// Tenants and dimensions are numbered as they come, so that a cell's key is four integers: most events find
-/// their cell without an allocation.
+/// Events come in the order of tenant, type and time, so that the events of a cell are mostly neighbours: a cell is
+/// found by looking at the last one of its meter, and what is left is merged at the end.
 #[derive(Debug, Default)]
 pub struct Rollup {
-    tenants: Names,
+    /// By meter.
+    cells: Vec<Vec<Cell>>,
     dimensions: Names,
-    cells: HashMap<Key, Cell>,
-    /// Stored events, by number of the tenant.
-    events_by_tenant: Vec<u64>,
+    applied: HashMap<u32, Vec<Applied>>,
     /// Events of a meter whose value was missing or not a number, by meter.
     pub without_value: HashMap<String, u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
+/// What one meter makes of the events of one class.
+#[derive(Debug)]
+struct Applied {
     meter: u32,
-    bucket: u32,
-    tenant: u32,
-    dimensions: u32,
+    value: Value,
+    /// Place of the dimension, and what it may be.
+    filter: Vec<(usize, Vec<Box<[u8]>>)>,
+    /// Names and places of the dimensions that it groups by; a missing one is empty.
+    group_by: Vec<(String, Option<usize>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    One,
+    Measure(usize),
+    Missing,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Cell {
+    /// Number of the tenant.
+    tenant: u32,
+    /// Start of the bucket, seconds since the epoch.
+    bucket: u32,
+    /// Number of the dimensions.
+    dimensions: u32,
     events: i64,
     total: Quantity,
     least: Quantity,
@@ -48,6 +60,10 @@ struct Cell {
 }
 
 impl Cell {
+    fn is_beside(&self, other: &Cell) -> bool {
+        (self.tenant, self.bucket, self.dimensions) == (other.tenant, other.bucket, other.dimensions)
+    }
+
     /// Sums past 38 digits stay at what they were; the store could not hold them either.
     fn add(&mut self, other: &Cell) {
         self.events += other.events;
@@ -57,148 +73,244 @@ impl Cell {
     }
 }
 
-/// Texts, numbered in the order in which they first came.
-#[derive(Debug, Default)]
-struct Names {
-    numbers: HashMap<Box<str>, u32>,
-    texts: Vec<Box<str>>,
-}
-
-impl Names {
-    fn number(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
-        }
-        // A batch has at most a million records.
-        let number = self.texts.len() as u32;
-        self.numbers.insert(text.into(), number);
-        self.texts.push(text.into());
-        number
-    }
-
-    fn text(&self, number: u32) -> &str {
-        self.texts.get(number as usize).map_or("", |text| text)
-    }
-}
-
 impl Rollup {
     /// Adds an event; returns how many meters it matched.
-    pub fn add(&mut self, meters: &Meters, event: &Event<'_>) -> u16 {
+    pub fn add(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> u16 {
+        self.cells.resize_with(meters.meters.len(), Vec::new);
+        let applied = self.applied.entry(row.class).or_insert_with(|| {
+            applied(meters, columns.class_of(row), columns.kinds.text(columns.class_of(row).kind))
+        });
         let mut matched = 0;
         // The window admits only times that a DateTime holds.
-        let bucket = (event.time.timestamp().div_euclid(60) * 60) as u32;
-        let tenant = self.tenants.number(&event.tenant);
-        match self.events_by_tenant.get_mut(tenant as usize) {
-            Some(events) => *events += 1,
-            None => self.events_by_tenant.push(1),
-        }
-        for (index, meter) in meters.meters.iter().enumerate() {
-            let value = match meter.read(event) {
-                Reading::NotMine => continue,
-                Reading::NoValue => {
-                    matched += 1;
-                    *self.without_value.entry(meter.name.clone()).or_default() += 1;
+        let bucket = (row.time_us.div_euclid(60_000_000) * 60) as u32;
+        for meter in applied {
+            let passes = |(nth, allowed): &(usize, Vec<Box<[u8]>>)| {
+                let given = columns.text(row, *nth);
+                allowed.iter().any(|value| **value == *given)
+            };
+            if !meter.filter.iter().all(passes) {
+                continue;
+            }
+            matched += 1;
+            let value = match meter.value {
+                Value::One => Quantity::ONE,
+                Value::Measure(nth) => columns.values(row)[nth],
+                Value::Missing => {
+                    let name = &meters.meters[meter.meter as usize].name;
+                    *self.without_value.entry(name.clone()).or_default() += 1;
                     continue;
                 }
-                Reading::Value(value) => value,
             };
-            matched += 1;
             let dimensions = match meter.group_by.is_empty() {
                 true => self.dimensions.number(NO_DIMENSIONS),
-                false => self.dimensions.number(&meter.group_key(event)),
+                false => self.dimensions.number(&group_key(&meter.group_by, columns, row)),
             };
-            let key = Key { meter: index as u32, bucket, tenant, dimensions };
-            let cell = Cell { events: 1, total: value, least: value, greatest: value };
-            self.cells.entry(key).and_modify(|held| held.add(&cell)).or_insert(cell);
+            let cell = Cell {
+                tenant: row.tenant,
+                bucket,
+                dimensions,
+                events: 1,
+                total: value,
+                least: value,
+                greatest: value,
+            };
+            push(&mut self.cells[meter.meter as usize], cell);
         }
         matched
     }
 
-    /// Stored events by tenant.
-    pub fn by_tenant(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.tenants.texts.iter().map(AsRef::as_ref).zip(self.events_by_tenant.iter().copied())
-    }
-
     /// The rows of each rollup table: minutes as they are, hours made of minutes, days made of hours.
-    pub fn tables(&self, meters: &Meters) -> [(&'static str, Rows); 3] {
-        let hours = coarser(&self.cells, 3_600);
+    pub fn tables(mut self, meters: &Meters, columns: &Columns) -> [(&'static str, Block); 3] {
+        let tenants = columns.tenants.ranks();
+        let dimensions = self.dimensions.ranks();
+        let minutes = std::mem::take(&mut self.cells);
+        let minutes: Vec<_> =
+            minutes.into_iter().map(|cells| merged(cells, 60, &tenants, &dimensions)).collect();
+        let coarser = |cells: &[Vec<Cell>], seconds| -> Vec<Vec<Cell>> {
+            cells.iter().map(|cells| merged(cells.clone(), seconds, &tenants, &dimensions)).collect()
+        };
+        let hours = coarser(&minutes, 3_600);
         let days = coarser(&hours, 86_400);
-        [
-            ("usage_minute", self.rows(meters, &self.cells)),
-            ("usage_hour", self.rows(meters, &hours)),
-            ("usage_day", self.rows(meters, &days)),
-        ]
+        [("usage_minute", minutes), ("usage_hour", hours), ("usage_day", days)]
+            .map(|(table, cells)| (table, self.block(meters, columns, &cells)))
     }
 
-    fn rows(&self, meters: &Meters, cells: &HashMap<Key, Cell>) -> Rows {
-        let mut rows = Rows::with_capacity(cells.len() * ROW_BYTES);
-        for (key, cell) in cells {
-            let Some(meter) = meters.meters.get(key.meter as usize) else { continue };
-            rows.text(meter.name.as_bytes())
-                .text(self.tenants.text(key.tenant).as_bytes())
-                .u32(key.bucket)
-                .text(self.dimensions.text(key.dimensions).as_bytes())
-                .i64(cell.events)
-                .quantity(cell.total)
-                .quantity(cell.least)
-                .quantity(cell.greatest)
-                .end_row();
+    fn block(&self, meters: &Meters, columns: &Columns, cells: &[Vec<Cell>]) -> Block {
+        let rows = cells.iter().map(Vec::len).sum();
+        let names = meters.meters.iter().map(|meter| meter.name.as_bytes()).collect();
+        let mut meter_column = Words::new(names, rows);
+        let (mut tenants, mut buckets, mut dimensions) =
+            (Vec::new(), Vec::with_capacity(rows * 4), Vec::new());
+        let mut events = Vec::with_capacity(rows * 8);
+        let mut quantities = [(); 3].map(|()| Vec::with_capacity(rows * 16));
+        let mut order: Vec<usize> = (0..meters.meters.len()).collect();
+        order.sort_unstable_by_key(|meter| &meters.meters[*meter].name);
+        for meter in order {
+            for cell in cells.get(meter).into_iter().flatten() {
+                meter_column.push(meter as u32);
+                put_text(&mut tenants, columns.tenants.text(cell.tenant));
+                buckets.extend_from_slice(&cell.bucket.to_le_bytes());
+                put_text(&mut dimensions, self.dimensions.text(cell.dimensions));
+                events.extend_from_slice(&cell.events.to_le_bytes());
+                for (column, quantity) in quantities.iter_mut().zip([cell.total, cell.least, cell.greatest]) {
+                    put_quantity(column, quantity);
+                }
+            }
         }
-        rows
+        let [totals, least, greatest] = &quantities;
+        let mut block = BlockBuilder::new(rows, ROW_BYTES);
+        block
+            .words("meter", &meter_column)
+            .column("tenant", "String", &tenants)
+            .column("bucket", "DateTime('UTC')", &buckets)
+            .column("dimensions", "String", &dimensions)
+            .column("events", "Int64", &events)
+            .column("total", "Decimal(38, 9)", totals)
+            .column("least_value", "Decimal(38, 9)", least)
+            .column("greatest_value", "Decimal(38, 9)", greatest);
+        block.finish()
     }
 }
 
-/// The same usage in buckets of `seconds`, a multiple of the buckets that it is in.
-fn coarser(cells: &HashMap<Key, Cell>, seconds: u32) -> HashMap<Key, Cell> {
-    let mut coarse: HashMap<Key, Cell> = HashMap::with_capacity(cells.len() / 4);
-    for (key, cell) in cells {
-        let key = Key { bucket: key.bucket - key.bucket % seconds, ..*key };
-        coarse.entry(key).and_modify(|held| held.add(cell)).or_insert(*cell);
+/// What the meters make of a class; those that have nothing to do with it are left out.
+fn applied(meters: &Meters, class: &Class, kind: &[u8]) -> Vec<Applied> {
+    let dimension = |name: &str| class.dimensions.iter().position(|given| given == name);
+    let apply = |(number, meter): (usize, &Meter)| {
+        if meter.event_type.as_bytes() != kind {
+            return None;
+        }
+        let mut filter = Vec::new();
+        for (name, values) in &meter.filter {
+            filter.push((dimension(name)?, values.iter().map(|value| value.as_bytes().into()).collect()));
+        }
+        let value = match &meter.value {
+            None => Value::One,
+            Some(name) => {
+                class.measures.iter().position(|given| given == name).map_or(Value::Missing, Value::Measure)
+            }
+        };
+        let group_by = meter.group_by.iter().map(|name| (name.clone(), dimension(name))).collect();
+        Some(Applied { meter: number as u32, value, filter, group_by })
+    };
+    meters.meters.iter().enumerate().filter_map(apply).collect()
+}
+
+/// The same as [`Meter::group_key`].
+fn group_key(group_by: &[(String, Option<usize>)], columns: &Columns, row: &Row) -> Vec<u8> {
+    let text = |place: &Option<usize>| {
+        let bytes = place.map_or(&[][..], |nth| columns.text(row, nth));
+        std::str::from_utf8(bytes).unwrap_or_default()
+    };
+    let group: std::collections::BTreeMap<&str, &str> =
+        group_by.iter().map(|(name, place)| (name.as_str(), text(place))).collect();
+    // A map of strings always serialises.
+    serde_json::to_vec(&group).unwrap_or_default()
+}
+
+fn push(cells: &mut Vec<Cell>, cell: Cell) {
+    match cells.last_mut() {
+        Some(last) if last.is_beside(&cell) => last.add(&cell),
+        _ => cells.push(cell),
     }
-    coarse
+}
+
+/// In buckets of `seconds`, in the order of the table, each cell once.
+fn merged(mut cells: Vec<Cell>, seconds: u32, tenants: &[u32], dimensions: &[u32]) -> Vec<Cell> {
+    for cell in &mut cells {
+        cell.bucket -= cell.bucket % seconds;
+    }
+    cells.sort_by_key(|cell| {
+        (tenants[cell.tenant as usize], cell.bucket, dimensions[cell.dimensions as usize])
+    });
+    let mut merged = Vec::with_capacity(cells.len());
+    for cell in cells {
+        push(&mut merged, cell);
+    }
+    merged
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rentroll_schemas::meter::{Aggregation, Meter};
+    use proptest::prelude::*;
+    use rentroll_schemas::Event;
+    use rentroll_schemas::meter::{Aggregation, Reading};
+    use std::collections::BTreeMap;
 
     fn event(tenant: &str, minute: u32, bytes: &str) -> String {
         format!(
-            r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"{tenant}","time":"2023-11-14T22:{minute:02}:59Z","data":{{"bytes":{bytes},"zone":"z{minute}"}}}}"#
+            r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"{tenant}","time":"2023-11-14T22:{minute:02}:59Z","data":{{"bytes":{bytes},"zone":"z{}"}}}}"#,
+            minute % 3
         )
     }
 
-    fn meter(group_by: &[&str]) -> Meters {
-        let group_by = group_by.iter().map(|key| (*key).to_owned()).collect();
-        let meter = Meter {
-            name: "bytes".into(),
+    fn meter(name: &str, group_by: &[&str], zones: &[&str], value: Option<&str>) -> Meter {
+        Meter {
+            name: name.into(),
             description: String::new(),
             unit: "byte".into(),
             event_type: "t".into(),
-            aggregation: Aggregation::Sum,
-            value: Some("bytes".into()),
-            filter: Default::default(),
-            group_by,
-        };
-        Meters { meters: vec![meter] }
+            aggregation: if value.is_some() { Aggregation::Sum } else { Aggregation::Count },
+            value: value.map(str::to_owned),
+            filter: match zones.is_empty() {
+                true => BTreeMap::new(),
+                false => [("zone".to_owned(), zones.iter().map(|zone| (*zone).to_owned()).collect())].into(),
+            },
+            group_by: group_by.iter().map(|key| (*key).to_owned()).collect(),
+        }
     }
 
-    #[test]
-    fn cells_are_per_tenant_bucket_and_dimensions() {
-        for (group_by, minutes, hours) in [(&[][..], 3, 2), (&["zone"][..], 3, 3)] {
-            let meters = meter(group_by);
-            let mut rollup = Rollup::default();
-            for (tenant, minute, bytes) in
-                [("a", 1, "1"), ("a", 1, "2"), ("a", 2, "4"), ("b", 1, "8"), ("b", 1, "\"?\"")]
-            {
-                let text = event(tenant, minute, bytes);
-                assert_eq!(rollup.add(&meters, &Event::from_json(text.as_bytes()).unwrap()), 1);
+    proptest! {
+        /// A cell holds what [`Meter::read`] makes of each event alone.
+        #[test]
+        fn cells_are_what_the_meters_read(
+            given in proptest::collection::vec((0_u8..3, 0_u32..60, prop_oneof!["[1-9][0-9]{0,3}", Just("\"?\"".to_owned())]), 1..60),
+        ) {
+            let meters = Meters {
+                meters: vec![
+                    meter("bytes", &[], &[], Some("bytes")),
+                    meter("by_zone", &["zone", "gone"], &[], Some("bytes")),
+                    meter("count", &[], &["z0", "z2"], None),
+                    meter("other", &["zone"], &["nowhere"], None),
+                ],
+            };
+            let texts: Vec<String> =
+                given.iter().map(|(tenant, minute, bytes)| event(&format!("t{tenant}"), *minute, bytes)).collect();
+            let events: Vec<Event<'_>> = texts.iter().map(|text| Event::from_json(text.as_bytes()).unwrap()).collect();
+            let mut columns = Columns::default();
+            for event in &events {
+                columns.push(event, event.identity(), 0);
             }
-            let counts = rollup.tables(&meters).map(|(_, rows)| rows.count());
-            assert_eq!(counts, [minutes, hours, hours]);
-            assert_eq!(rollup.by_tenant().collect::<Vec<_>>(), [("a", 3), ("b", 2)]);
-            assert_eq!(rollup.without_value["bytes"], 1);
+            let mut rollup = Rollup::default();
+            for place in columns.sorted((0..events.len() as u32).collect()) {
+                let event = &events[place as usize];
+                let matched = rollup.add(&meters, &columns, &columns.rows[place as usize]);
+                let expected = meters.meters.iter().filter(|meter| meter.read(event) != Reading::NotMine).count();
+                prop_assert_eq!(usize::from(matched), expected);
+            }
+            for seconds in [60, 3_600, 86_400] {
+                let (tenants, dimensions) = (columns.tenants.ranks(), rollup.dimensions.ranks());
+                for (number, meter) in meters.meters.iter().enumerate() {
+                    let mut expected: BTreeMap<(String, i64, String), (i64, i128)> = BTreeMap::new();
+                    for event in &events {
+                        if let Reading::Value(value) = meter.read(event) {
+                            let bucket = event.time.timestamp() / seconds * seconds;
+                            let cell = expected.entry((event.tenant.to_string(), bucket, meter.group_key(event))).or_default();
+                            cell.0 += 1;
+                            cell.1 += value.nanos();
+                        }
+                    }
+                    let cells = merged(rollup.cells[number].clone(), seconds as u32, &tenants, &dimensions);
+                    let found: Vec<_> = cells
+                        .iter()
+                        .map(|cell| {
+                            let key = (columns.tenants.str(cell.tenant).to_owned(), i64::from(cell.bucket), rollup.dimensions.str(cell.dimensions).to_owned());
+                            (key, (cell.events, cell.total.nanos()))
+                        })
+                        .collect();
+                    prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+                }
+            }
         }
     }
 }

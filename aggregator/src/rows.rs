@@ -1,12 +1,8 @@
-//! ClickHouse's RowBinary, as far as the tables need it.
-//!
-//! Rows are encoded as soon as they are known: a batch is held as bytes and a count, at less than half the
-//! memory of typed rows, and a retry sends the same bytes.
+//! ClickHouse's RowBinary, as far as the smaller tables need it: rows that are encoded as soon as they are known.
 //!
 //! Source: <https://clickhouse.com/docs/interfaces/formats/RowBinary>.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use rentroll_schemas::Quantity;
 
 /// Rows being encoded.
 #[derive(Debug, Default)]
@@ -16,11 +12,6 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// With room for so many bytes: a batch's buffer that grows by doubling is copied over and over.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Rows { bytes: BytesMut::with_capacity(bytes), count: 0 }
-    }
-
     /// Ends a row.
     pub fn end_row(&mut self) {
         self.count += 1;
@@ -79,36 +70,9 @@ impl Rows {
         self
     }
 
-    /// `Decimal(38, 9)`.
-    pub fn quantity(&mut self, value: Quantity) -> &mut Self {
-        self.bytes.put_i128_le(value.nanos());
-        self
-    }
-
     /// The number of elements of an array or map, or of bytes of a string.
     pub fn length(&mut self, length: usize) -> &mut Self {
-        let mut rest = length;
-        while rest >= 0x80 {
-            self.bytes.put_u8((rest as u8 & 0x7f) | 0x80);
-            rest >>= 7;
-        }
-        self.bytes.put_u8(rest as u8);
+        crate::block::put_length(&mut self.bytes, length);
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Rows;
-
-    #[test]
-    fn lengths_are_leb128() {
-        for (length, encoded) in
-            [(0_usize, vec![0]), (127, vec![127]), (128, vec![0x80, 1]), (300, vec![0xac, 2])]
-        {
-            let mut rows = Rows::default();
-            rows.length(length);
-            assert_eq!(rows.into_bytes(), encoded);
-        }
     }
 }

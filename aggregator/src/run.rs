@@ -104,6 +104,7 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
         store: setup.store.clone(),
         meters: setup.meters.clone(),
         limits: setup.limits,
+        partitions: setup.log.partitions(),
         metrics: setup.metrics.clone(),
         activity: setup.activity.clone(),
         stop: stop.clone(),

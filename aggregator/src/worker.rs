@@ -10,23 +10,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
-use foldhash::{HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rentroll_engines::health::Part;
 use rentroll_engines::log::{LogError, PartitionReader, Positioned};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::Identity;
 use rentroll_schemas::meter::Meters;
-use rentroll_schemas::topics::Topic;
 use tokio::runtime::Handle;
 
 use crate::activity::Activity;
-use crate::batch::{self, Batch, Judged};
-use crate::dedup::{self, Seen, Table};
+use crate::batch::{self, Batch, Intake, Tally};
+use crate::block::Block;
+use crate::dedup::{self, Seen};
 use crate::judge;
 use crate::metrics::Metrics;
 use crate::plan::{self, Plan};
-use crate::rollup;
+use crate::rows::Rows;
 
 /// How long a read waits when nothing is there; bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
@@ -36,6 +37,11 @@ const READ_RECORDS_MAX: usize = 8192;
 const MAIN_TURNS_MAX: u32 = 8;
 /// Between attempts at what the store refused: someone has to mend something first.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// A batch is also cut at so many bytes: what it holds of records, rows and blocks is some three times as much.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+/// A plan whose tokens may be further back than this is not repeated on their word alone. The store remembers
+/// 100,000 blocks a table; one batch may take several, since each partition of the table is a block of its own.
+const TOKENS_SURE: u64 = 5_000;
 /// How long a plan's records may take to come from the log again before they are taken to be gone.
 const REPLAY_WAIT: Duration = Duration::from_secs(10);
 
@@ -56,6 +62,8 @@ pub struct Shared {
     pub meters: Arc<Meters>,
     /// How batches are cut.
     pub limits: BatchLimits,
+    /// How many partitions the topics have.
+    pub partitions: u32,
     /// What is counted.
     pub metrics: Metrics,
     /// Who is active.
@@ -185,22 +193,36 @@ impl Worker {
         self.lanes.sort_by_key(|lane| lane.reader.topic());
         let index = self.lanes.iter().position(|lane| lane.reader.topic() == topic).unwrap_or_default();
         for plan in plans {
-            if plan.first != position {
-                continue;
+            if plan.first == position && self.follow(index, &plan)? {
+                position = plan.next;
             }
-            let Some(records) = self.read_planned(index, &plan)? else {
-                continue;
-            };
-            if plan.done {
-                tracing::info!(%topic, partition = plan.partition, first = plan.first, next = plan.next, "batch was done");
-                self.lanes[index].reader.commit(plan.next)?;
-            } else {
-                tracing::info!(%topic, partition = plan.partition, first = plan.first, next = plan.next, "repeating an unfinished batch");
-                self.process(index, &plan, &records, true)?;
-            }
-            position = plan.next;
         }
         Ok(())
+    }
+
+    /// Carries through, or only steps over, a plan that is written down; `false` if the log holds other records.
+    fn follow(&mut self, index: usize, plan: &Plan) -> Result<bool, WorkerError> {
+        let Some(records) = self.read_planned(index, plan)? else {
+            return Ok(false);
+        };
+        let (topic, partition, first, next) = (plan.topic, plan.partition, plan.first, plan.next);
+        if plan.done {
+            tracing::info!(%topic, partition, first, next, "batch was done");
+            self.remember(plan, &records);
+            self.lanes[index].reader.commit(next)?;
+        } else {
+            tracing::info!(%topic, partition, first, next, "repeating an unfinished batch");
+            self.process(index, plan, &records, true)?;
+        }
+        Ok(true)
+    }
+
+    /// What another owner stored is known from then on: the filters were built before it did.
+    fn remember(&mut self, plan: &Plan, records: &[Positioned]) {
+        for row in Intake::of(plan, records, self.shared.partitions).columns.rows {
+            let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
+            self.seen.insert(&row.identity, arrival);
+        }
     }
 
     /// Exactly the records of `plan`; `None`, with the records put back, if the log holds others.
@@ -258,18 +280,21 @@ impl Worker {
         let lane = &mut self.lanes[index];
         let deadline = Instant::now() + limits.wait;
         let mut records: Vec<Positioned> = Vec::new();
-        let mut month = None;
+        let (mut month, mut events, mut bytes) = (None, 0, 0);
         loop {
             while let Some(next) = lane.ahead.front() {
                 let of_next = arrival_month(next);
-                if records.len() >= limits.records_max || month.is_some_and(|month| month != of_next) {
+                let full = events >= limits.records_max || bytes >= BATCH_BYTES_MAX;
+                if full || month.is_some_and(|month| month != of_next) {
                     return Ok(records);
                 }
                 month = Some(of_next);
+                events += batch::events_in(&next.record);
+                bytes += next.record.value.len();
                 records.extend(lane.ahead.pop_front());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if records.len() >= limits.records_max || left.is_zero() || stop.load(Ordering::Relaxed) {
+            if events >= limits.records_max || left.is_zero() || stop.load(Ordering::Relaxed) {
                 return Ok(records);
             }
             lane.fill(left.min(READ_WAIT))?;
@@ -281,8 +306,33 @@ impl Worker {
         let Some(plan) = Plan::of(topic, self.partition, &records) else {
             return Ok(());
         };
-        self.patiently("plan a batch", |worker| {
-            worker.shared.runtime.block_on(plan.write(&worker.shared.store, None))
+        let claimed = self.patiently("plan a batch", |worker| {
+            worker.shared.runtime.block_on(plan.claim(&worker.shared.store))
+        })?;
+        if claimed.is_same(&plan) && !claimed.done {
+            return self.process(index, &plan, &records, false);
+        }
+        tracing::warn!(
+            %topic, partition = self.partition, first = plan.first, next = claimed.next,
+            "another owner of this partition has planned this batch; following its plan"
+        );
+        for record in records.iter().rev() {
+            self.lanes[index].ahead.push_front(record.clone());
+        }
+        if self.follow(index, &claimed)? {
+            return Ok(());
+        }
+        // The log no longer holds what was planned. What was stored of it is found by identity; the rollups of a
+        // batch that was broken off are for the repair to prove.
+        tracing::error!(
+            %topic, partition = self.partition, first = plan.first, next = claimed.next,
+            "the log does not hold the records of this unfinished batch any more; taking what it holds as a new one"
+        );
+        for _ in &records {
+            self.lanes[index].ahead.pop_front();
+        }
+        self.patiently("plan a batch anew", |worker| {
+            worker.shared.runtime.block_on(plan.claim_anew(&worker.shared.store))
         })?;
         self.process(index, &plan, &records, false)
     }
@@ -294,93 +344,125 @@ impl Worker {
         records: &[Positioned],
         repeated: bool,
     ) -> Result<(), WorkerError> {
-        let now = Utc::now();
-        self.seen.forget_before(now);
-        let judged = match plan.topic {
-            Topic::Rejects => batch::judge_rejects(plan, records),
-            Topic::Usage | Topic::Overflow => batch::judge_events(plan, records),
-        };
-        let known_events =
-            self.known(Table::Events, maybe_events(&self.seen, records, &judged), plan, now)?;
-        let rejects = judged.iter().filter_map(|judged| match judged {
-            Judged::Reject(reject) => Some(reject.identity()),
-            Judged::Event(_) => None,
-        });
-        let known_rejects = self.known(Table::Rejects, rejects.collect(), plan, now)?;
-        let batch =
-            Batch::assemble(plan, records, &judged, &self.shared.meters, &known_events, &known_rejects);
-        self.store_batch(plan, batch, now)?;
+        self.seen.forget_before(Utc::now());
+        let intake = Intake::of(plan, records, self.shared.partitions);
+        // The window is counted back from the arrival, so that a repetition comes to the same verdicts.
+        let arrived_at = records.first().map_or_else(Utc::now, |first| judge::arrival(&first.record));
+        let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
+        let known_rejects = self.known_rejects(&intake, plan, arrived_at)?;
+        let batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
+        drop(intake);
+        self.store_batch(plan, batch)?;
         self.lanes[index].reader.commit(plan.next)?;
         self.part.progress();
         tracing::debug!(topic = %plan.topic, partition = plan.partition, first = plan.first, next = plan.next, repeated, "batch done");
         Ok(())
     }
 
-    fn known(
+    fn known_events(
         &self,
-        table: Table,
-        candidates: Vec<Identity>,
-        plan: &Plan,
-        now: DateTime<Utc>,
-    ) -> Result<HashSet<Identity>, WorkerError> {
+        intake: &Intake,
+        own: Option<&Plan>,
+        arrived_at: DateTime<Utc>,
+    ) -> Result<HashMap<Identity, u32>, WorkerError> {
+        let rows = intake.columns.rows.iter();
+        let candidates: Vec<Identity> = match own {
+            // The filters of a former owner's successor may or may not hold what it stored of this batch.
+            Some(_) => rows.map(|row| row.identity).collect(),
+            None => rows.map(|row| row.identity).filter(|identity| self.seen.maybe(identity)).collect(),
+        };
         if candidates.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         }
         self.patiently("look up identities", |worker| {
             let store = &worker.shared.store;
-            worker.shared.runtime.block_on(dedup::stored(store, table, &candidates, plan, now))
+            worker.shared.runtime.block_on(dedup::stored_events(store, &candidates, own, arrived_at))
         })
     }
 
-    fn store_batch(&mut self, plan: &Plan, batch: Batch, now: DateTime<Utc>) -> Result<(), WorkerError> {
-        let Batch { events, rejects, rollup, tallies, new, unmatched, by_reason } = batch;
-        let meters = self.shared.meters.clone();
-        let stored = events.count();
-        let mut inserts = vec![
-            ("events", &batch::EVENT_COLUMNS[..], events),
-            ("rejects", &batch::REJECT_COLUMNS[..], rejects),
-        ];
-        for (table, rows) in rollup.tables(&meters) {
-            inserts.push((table, &rollup::COLUMNS[..], rows));
+    fn known_rejects(
+        &self,
+        intake: &Intake,
+        plan: &Plan,
+        arrived_at: DateTime<Utc>,
+    ) -> Result<HashSet<Identity>, WorkerError> {
+        if intake.rejects.is_empty() {
+            return Ok(HashSet::new());
         }
-        for (table, columns, rows) in inserts {
-            if rows.count() == 0 {
-                continue;
-            }
-            let (bytes, token) = (rows.into_bytes(), plan.token(table));
-            self.patiently(&format!("insert into {table}"), |worker| {
-                let started = Instant::now();
-                let insert =
-                    worker.shared.store.insert(table, columns, "RowBinary", bytes.clone(), Some(&token));
-                let result = worker.shared.runtime.block_on(insert);
-                worker.shared.metrics.insert_seconds.observe(started.elapsed().as_secs_f64());
-                worker.shared.metrics.store_up.set(f64::from(u8::from(result.is_ok())));
-                result
-            })?;
+        let candidates: Vec<Identity> = intake.rejects.iter().map(|(reject, _)| reject.identity()).collect();
+        self.patiently("look up rejects", |worker| {
+            let store = &worker.shared.store;
+            worker.shared.runtime.block_on(dedup::stored_rejects(store, &candidates, plan, arrived_at))
+        })
+    }
+
+    fn store_batch(&mut self, plan: &Plan, batch: Batch) -> Result<(), WorkerError> {
+        let now = Utc::now();
+        let (stored, tallies) = (batch.events.rows as u64, batch.tallies);
+        self.insert_block(plan, "events", &batch.events)?;
+        self.insert_rows(plan, "rejects", &batch::REJECT_COLUMNS, batch.rejects)?;
+        self.insert_rows(plan, "conflicts", &batch::CONFLICT_COLUMNS, batch.conflicts)?;
+        for (table, block) in &batch.rollups {
+            self.insert_block(plan, table, block)?;
         }
         self.patiently("mark a batch as done", |worker| {
-            worker.shared.runtime.block_on(plan.write(&worker.shared.store, Some(&tallies)))
+            worker.shared.runtime.block_on(plan.finish(&worker.shared.store, &tallies))
         })?;
-        for (identity, arrived_at) in &new {
+        for (identity, arrived_at) in &batch.new {
             self.seen.insert(identity, *arrived_at);
         }
         let metrics = &self.shared.metrics;
-        let sum = |of: fn(&batch::Tally) -> u64| tallies.values().map(of).sum::<u64>();
+        let sum = |of: fn(&Tally) -> u64| tallies.values().map(of).sum::<u64>();
         metrics.events.with_label_values(&["stored"]).inc_by(stored);
         metrics.events.with_label_values(&["duplicate"]).inc_by(sum(|tally| tally.duplicate));
         metrics.events.with_label_values(&["rejected"]).inc_by(sum(|tally| tally.rejected));
-        metrics.unmatched.inc_by(unmatched);
+        metrics.conflicts.inc_by(sum(|tally| tally.conflicts));
+        metrics.unmatched.inc_by(batch.unmatched);
         metrics.batches.inc();
         metrics.last_progress.set(now.timestamp() as f64);
-        for (reason, count) in by_reason {
+        for (reason, count) in batch.by_reason {
             metrics.rejects.with_label_values(&[&reason]).inc_by(count);
         }
-        for (meter, count) in &rollup.without_value {
+        for (meter, count) in &batch.without_value {
             metrics.without_value.with_label_values(&[meter]).inc_by(*count);
         }
-        self.shared.activity.add(now.timestamp().div_euclid(60), rollup.by_tenant());
+        let by_tenant = batch.by_tenant.iter().map(|(tenant, events)| (tenant.as_str(), *events));
+        self.shared.activity.add(now.timestamp().div_euclid(60), by_tenant);
         self.show_memory();
         Ok(())
+    }
+
+    fn insert_block(&self, plan: &Plan, table: &str, block: &Block) -> Result<(), WorkerError> {
+        match block.rows {
+            0 => Ok(()),
+            _ => self.insert(plan, table, &block.columns, "Native", &block.bytes),
+        }
+    }
+
+    fn insert_rows(&self, plan: &Plan, table: &str, columns: &[&str], rows: Rows) -> Result<(), WorkerError> {
+        match rows.count() {
+            0 => Ok(()),
+            _ => self.insert(plan, table, columns, "RowBinary", &rows.into_bytes()),
+        }
+    }
+
+    fn insert(
+        &self,
+        plan: &Plan,
+        table: &str,
+        columns: &[&str],
+        format: &str,
+        bytes: &Bytes,
+    ) -> Result<(), WorkerError> {
+        let token = plan.token(table);
+        self.patiently(&format!("insert into {table}"), |worker| {
+            let started = Instant::now();
+            let insert = worker.shared.store.insert(table, columns, format, bytes.clone(), Some(&token));
+            let result = worker.shared.runtime.block_on(insert);
+            worker.shared.metrics.insert_seconds.observe(started.elapsed().as_secs_f64());
+            worker.shared.metrics.store_up.set(f64::from(u8::from(result.is_ok())));
+            result
+        })
     }
 
     fn show_memory(&self) {
@@ -426,15 +508,4 @@ impl Worker {
 fn arrival_month(record: &Positioned) -> (i32, u32) {
     let arrival = judge::arrival(&record.record);
     (arrival.year(), arrival.month())
-}
-
-/// The identities of good events that the filters do not call new.
-fn maybe_events(seen: &Seen, records: &[Positioned], judged: &[Judged<'_>]) -> Vec<Identity> {
-    records
-        .iter()
-        .zip(judged)
-        .filter(|(_, judged)| matches!(judged, Judged::Event(_)))
-        .map(|(record, _)| record.record.key)
-        .filter(|identity| seen.maybe(identity))
-        .collect()
 }

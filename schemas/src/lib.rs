@@ -5,6 +5,7 @@
 //! on — how an identity is hashed, how a quantity is written, where a period begins — lives here once.
 
 pub mod catalogue;
+pub mod compact;
 pub mod costs;
 pub mod currency;
 pub mod event;

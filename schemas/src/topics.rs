@@ -47,11 +47,15 @@ pub mod headers {
     pub const SCHEMA: &str = "schema";
     /// Present, and `1`, on events of a declared backfill: their time may be older than the window.
     pub const BACKFILL: &str = "backfill";
-    /// The value's media type: CloudEvents' Kafka binding, structured mode.
+    /// The value's media type: CloudEvents' Kafka binding, structured mode, or our batches.
     pub const CONTENT_TYPE: &str = "content-type";
+    /// How many events the value carries; only on batches.
+    pub const EVENTS: &str = "events";
 }
 
 /// The schema version that this binary writes.
 pub const SCHEMA_VERSION: &str = "1";
 /// Structured-mode CloudEvents.
 pub const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
+/// Many events of one partition: see [`crate::compact`].
+pub const COMPACT_BATCH: &str = "application/vnd.rentroll.batch+protobuf";

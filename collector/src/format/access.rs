@@ -122,6 +122,7 @@ impl<'a> Request<'a> {
                 Quantity::from_nanos(i128::from(self.bytes) * Quantity::ONE.nanos()),
             )],
             dimensions,
+            correction: None,
         })
     }
 }

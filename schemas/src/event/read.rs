@@ -8,8 +8,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use super::{
-    Correction, CorrectionKind, DATA_DEPTH_MAX, Defaults, DATA_KEYS_MAX, DIMENSION_BYTES_MAX, Event, EventError,
-    ID_BYTES_MAX, NAME_BYTES_MAX,
+    Correction, CorrectionKind, DATA_DEPTH_MAX, DATA_KEYS_MAX, DIMENSION_BYTES_MAX, Defaults, Event,
+    EventError, ID_BYTES_MAX, NAME_BYTES_MAX,
 };
 use crate::Quantity;
 

@@ -1,0 +1,176 @@
+//! ClickHouse's Native format, as far as the tables need it: a block is its columns, one after the other.
+//!
+//! Columns are built side by side, row by row, so that the rows can be visited in the order in which the table
+//! sorts them. A batch is held as bytes, and a retry sends the same bytes.
+//!
+//! Source: <https://clickhouse.com/docs/interfaces/formats/Native>; low cardinality as in
+//! <https://github.com/ClickHouse/ClickHouse/blob/master/src/DataTypes/Serializations/SerializationLowCardinality.cpp>.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use rentroll_schemas::Quantity;
+
+/// A finished block.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Names of the columns, in their order.
+    pub columns: Vec<&'static str>,
+    /// Rows in it.
+    pub rows: usize,
+    /// The encoded block; empty for no rows.
+    pub bytes: Bytes,
+}
+
+/// Columns on their way to a block.
+pub struct BlockBuilder {
+    columns: Vec<&'static str>,
+    rows: usize,
+    out: BytesMut,
+    count_at: usize,
+}
+
+impl BlockBuilder {
+    /// For `rows` rows of about `row_bytes` bytes, in at most 127 columns.
+    pub fn new(rows: usize, row_bytes: usize) -> Self {
+        let mut out = BytesMut::with_capacity(rows * row_bytes + 4096);
+        let count_at = out.len();
+        out.put_u8(0);
+        put_length(&mut out, rows);
+        BlockBuilder { columns: Vec::new(), rows, out, count_at }
+    }
+
+    /// A column of fixed width, already encoded. It must hold as many values as the block has rows.
+    pub fn column(&mut self, name: &'static str, kind: &str, values: &[u8]) -> &mut Self {
+        self.head(name, kind);
+        self.out.put_slice(values);
+        self
+    }
+
+    /// A `LowCardinality(String)` column.
+    pub fn words(&mut self, name: &'static str, column: &Words<'_>) -> &mut Self {
+        self.head(name, "LowCardinality(String)");
+        column.write(&mut self.out);
+        self
+    }
+
+    /// An array column: where each row's elements end, then the elements.
+    pub fn arrays(&mut self, name: &'static str, kind: &str, ends: &[u8], elements: &[u8]) -> &mut Self {
+        self.head(name, kind);
+        self.out.put_slice(ends);
+        self.out.put_slice(elements);
+        self
+    }
+
+    /// The block.
+    pub fn finish(mut self) -> Block {
+        self.out[self.count_at] = self.columns.len() as u8;
+        let bytes = if self.rows == 0 { Bytes::new() } else { self.out.freeze() };
+        Block { columns: self.columns, rows: self.rows, bytes }
+    }
+
+    fn head(&mut self, name: &'static str, kind: &str) {
+        self.columns.push(name);
+        for text in [name, kind] {
+            put_length(&mut self.out, text.len());
+            self.out.put_slice(text.as_bytes());
+        }
+    }
+}
+
+/// A column of few different texts: the texts, and for each row the number of its text.
+pub struct Words<'a> {
+    texts: Vec<&'a [u8]>,
+    numbers: Vec<u32>,
+}
+
+impl<'a> Words<'a> {
+    /// With these texts.
+    pub fn new(texts: Vec<&'a [u8]>, rows: usize) -> Self {
+        Words { texts, numbers: Vec::with_capacity(rows) }
+    }
+
+    /// The same text in every row.
+    pub fn constant(text: &'a str, rows: usize) -> Self {
+        Words { texts: vec![text.as_bytes()], numbers: vec![0; rows] }
+    }
+
+    /// A row.
+    pub fn push(&mut self, number: u32) {
+        self.numbers.push(number);
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        const SHARED_DICTIONARIES: u64 = 1;
+        const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
+        const NEED_UPDATE_DICTIONARY: u64 = 1 << 10;
+        out.put_u64_le(SHARED_DICTIONARIES);
+        let width: u64 = match self.texts.len() {
+            0..=0x100 => 0,
+            0x101..=0x1_0000 => 1,
+            _ => 2,
+        };
+        out.put_u64_le(width | HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY);
+        out.put_u64_le(self.texts.len() as u64);
+        for text in &self.texts {
+            put_text(out, text);
+        }
+        out.put_u64_le(self.numbers.len() as u64);
+        for number in &self.numbers {
+            match width {
+                0 => out.put_u8(*number as u8),
+                1 => out.put_u16_le(*number as u16),
+                _ => out.put_u32_le(*number),
+            }
+        }
+    }
+}
+
+/// Appends a length as LEB128.
+pub fn put_length(out: &mut impl bytes::BufMut, length: usize) {
+    let mut rest = length;
+    while rest >= 0x80 {
+        out.put_u8((rest as u8 & 0x7f) | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+/// Appends a `String`.
+pub fn put_text(out: &mut impl bytes::BufMut, text: &[u8]) {
+    put_length(out, text.len());
+    out.put_slice(text);
+}
+
+/// Appends a `Decimal(38, 9)`.
+pub fn put_quantity(out: &mut impl bytes::BufMut, value: Quantity) {
+    out.put_i128_le(value.nanos());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_leb128() {
+        for (length, encoded) in
+            [(0_usize, vec![0]), (127, vec![127]), (128, vec![0x80, 1]), (300, vec![0xac, 2])]
+        {
+            let mut out = Vec::new();
+            put_length(&mut out, length);
+            assert_eq!(out, encoded);
+        }
+    }
+
+    #[test]
+    fn a_block_names_its_columns_and_their_types() {
+        let mut block = BlockBuilder::new(2, 8);
+        let mut words = Words::new(vec![b"a", b"b"], 2);
+        words.push(1);
+        words.push(0);
+        block.column("n", "UInt8", &[7, 8]).words("w", &words);
+        let block = block.finish();
+        assert_eq!((block.rows, &block.columns[..]), (2, &["n", "w"][..]));
+        let bytes = block.bytes;
+        assert_eq!(&bytes[..12], b"\x02\x02\x01n\x05UInt8\x07\x08");
+        assert_eq!(&bytes[bytes.len() - 2..], [1, 0]);
+    }
+}

@@ -1,0 +1,277 @@
+//! The good events of one batch, side by side: texts that repeat are numbered, the rest lies end to end, so that
+//! an event costs no allocation of its own and can be visited in any order.
+
+use std::borrow::Cow;
+
+use chrono::DateTime;
+use foldhash::{HashMap, HashMapExt as _};
+use rentroll_schemas::event::{Correction, CorrectionKind};
+use rentroll_schemas::{Event, Identity, Quantity};
+
+use crate::names::Names;
+
+/// What events of one type and one set of names have in common.
+#[derive(Debug, Default)]
+pub struct Class {
+    /// Number of the type.
+    pub kind: u32,
+    /// Number of the measures' names, each followed by a NUL.
+    pub measure_names: u32,
+    /// Number of the dimensions' names, each followed by a NUL.
+    pub dimension_names: u32,
+    /// The measures' names, in the order of the values.
+    pub measures: Vec<String>,
+    /// The dimensions' names, in the order of the texts.
+    pub dimensions: Vec<String>,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its identity.
+    pub identity: Identity,
+    /// When it happened, microseconds since the epoch.
+    pub time_us: i64,
+    /// When it arrived, milliseconds since the epoch.
+    pub arrived_at_ms: i64,
+    /// Number of the tenant.
+    pub tenant: u32,
+    /// Number of the source.
+    pub source: u32,
+    /// Number of its class.
+    pub class: u32,
+    /// See [`Event::content`].
+    pub content: u32,
+    id_from: u32,
+    values_from: u32,
+    texts_from: u32,
+    /// One more than its place in `corrections`; 0 for none.
+    correction: u32,
+}
+
+/// The events of one batch, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Columns {
+    /// Tenants.
+    pub tenants: Names,
+    /// Sources.
+    pub sources: Names,
+    /// Types.
+    pub kinds: Names,
+    /// Lists of measures' names.
+    pub measure_names: Names,
+    /// Lists of dimensions' names.
+    pub dimension_names: Names,
+    /// Classes, by number.
+    pub classes: Vec<Class>,
+    /// The events.
+    pub rows: Vec<Row>,
+    class_numbers: HashMap<(u32, u32, u32), u32>,
+    ids: Vec<u8>,
+    values: Vec<Quantity>,
+    texts: Vec<u8>,
+    text_ends: Vec<u32>,
+    corrections: Vec<(CorrectionKind, Identity, Box<str>)>,
+    scratch: Vec<u8>,
+}
+
+impl Columns {
+    /// With room for so many events of so many bytes.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        Columns {
+            rows: Vec::with_capacity(rows),
+            ids: Vec::with_capacity(bytes / 6),
+            values: Vec::with_capacity(rows * 3),
+            texts: Vec::with_capacity(bytes / 12),
+            text_ends: Vec::with_capacity(rows * 2),
+            ..Columns::default()
+        }
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: &Event<'_>, identity: Identity, arrived_at_ms: i64) {
+        let kind = self.kinds.number(event.kind.as_bytes());
+        let measures = event.measures.iter().map(|(name, _)| name.as_ref());
+        let measure_names = number_list(&mut self.measure_names, &mut self.scratch, measures);
+        let dimensions = event.dimensions.iter().map(|(name, _)| name.as_ref());
+        let dimension_names = number_list(&mut self.dimension_names, &mut self.scratch, dimensions);
+        let class = self.class(kind, measure_names, dimension_names);
+        let correction = match &event.correction {
+            None => 0,
+            Some(correction) => {
+                let corrects = Identity::of(&event.tenant, &event.source, &correction.id);
+                self.corrections.push((correction.kind, corrects, correction.id.as_ref().into()));
+                self.corrections.len() as u32
+            }
+        };
+        // A batch is bounded far below 4 GiB.
+        self.rows.push(Row {
+            identity,
+            time_us: event.time.timestamp_micros(),
+            arrived_at_ms,
+            tenant: self.tenants.number(event.tenant.as_bytes()),
+            source: self.sources.number(event.source.as_bytes()),
+            class,
+            content: event.content(),
+            id_from: self.ids.len() as u32,
+            values_from: self.values.len() as u32,
+            texts_from: self.text_ends.len() as u32,
+            correction,
+        });
+        self.ids.extend_from_slice(event.id.as_bytes());
+        self.values.extend(event.measures.iter().map(|(_, quantity)| *quantity));
+        for (_, text) in &event.dimensions {
+            self.texts.extend_from_slice(text.as_bytes());
+            self.text_ends.push(self.texts.len() as u32);
+        }
+    }
+
+    fn class(&mut self, kind: u32, measure_names: u32, dimension_names: u32) -> u32 {
+        if let Some(class) = self.class_numbers.get(&(kind, measure_names, dimension_names)) {
+            return *class;
+        }
+        let list = |names: &Names, number| {
+            let text = names.str(number);
+            text.split_terminator('\0').map(str::to_owned).collect()
+        };
+        let number = self.classes.len() as u32;
+        self.classes.push(Class {
+            kind,
+            measure_names,
+            dimension_names,
+            measures: list(&self.measure_names, measure_names),
+            dimensions: list(&self.dimension_names, dimension_names),
+        });
+        self.class_numbers.insert((kind, measure_names, dimension_names), number);
+        number
+    }
+
+    /// The class of a row.
+    pub fn class_of(&self, row: &Row) -> &Class {
+        &self.classes[row.class as usize]
+    }
+
+    /// The sender's id of the event at `index`.
+    pub fn id(&self, index: usize) -> &[u8] {
+        let until = self.rows.get(index + 1).map_or(self.ids.len(), |next| next.id_from as usize);
+        &self.ids[self.rows[index].id_from as usize..until]
+    }
+
+    /// Its measures, in the order of its class.
+    pub fn values(&self, row: &Row) -> &[Quantity] {
+        let from = row.values_from as usize;
+        &self.values[from..from + self.class_of(row).measures.len()]
+    }
+
+    /// The text of its `nth` dimension, in the order of its class.
+    pub fn text(&self, row: &Row, nth: usize) -> &[u8] {
+        let end = row.texts_from as usize + nth;
+        let from = if end == 0 { 0 } else { self.text_ends[end - 1] as usize };
+        &self.texts[from..self.text_ends[end] as usize]
+    }
+
+    /// What it corrects.
+    pub fn correction(&self, row: &Row) -> Option<(CorrectionKind, Identity)> {
+        let place = (row.correction as usize).checked_sub(1)?;
+        self.corrections.get(place).map(|(kind, identity, _)| (*kind, *identity))
+    }
+
+    /// Whether some event corrects another one.
+    pub fn has_corrections(&self) -> bool {
+        !self.corrections.is_empty()
+    }
+
+    /// The event at `index`, as it came.
+    pub fn event(&self, index: usize) -> Event<'_> {
+        let row = &self.rows[index];
+        let class = self.class_of(row);
+        // Only UTF-8 was put in.
+        let utf8 = |bytes| Cow::Borrowed(std::str::from_utf8(bytes).unwrap_or_default());
+        let correction =
+            (row.correction as usize).checked_sub(1).and_then(|place| self.corrections.get(place));
+        Event {
+            id: utf8(self.id(index)),
+            source: utf8(self.sources.text(row.source)),
+            kind: utf8(self.kinds.text(class.kind)),
+            tenant: utf8(self.tenants.text(row.tenant)),
+            time: DateTime::from_timestamp_micros(row.time_us).unwrap_or_default(),
+            measures: class
+                .measures
+                .iter()
+                .zip(self.values(row))
+                .map(|(name, quantity)| (Cow::Borrowed(name.as_str()), *quantity))
+                .collect(),
+            dimensions: class
+                .dimensions
+                .iter()
+                .enumerate()
+                .map(|(nth, name)| (Cow::Borrowed(name.as_str()), utf8(self.text(row, nth))))
+                .collect(),
+            correction: correction
+                .map(|(kind, _, id)| Correction { kind: *kind, id: Cow::Borrowed(id.as_ref()) }),
+        }
+    }
+
+    /// The places of `rows` in the order in which the table sorts them: tenant, type, time.
+    pub fn sorted(&self, mut places: Vec<u32>) -> Vec<u32> {
+        let (tenants, kinds) = (self.tenants.ranks(), self.kinds.ranks());
+        places.sort_unstable_by_key(|place| {
+            let row = &self.rows[*place as usize];
+            let kind = self.class_of(row).kind;
+            (tenants[row.tenant as usize], kinds[kind as usize], row.time_us, *place)
+        });
+        places
+    }
+}
+
+fn number_list<'n>(names: &mut Names, scratch: &mut Vec<u8>, list: impl Iterator<Item = &'n str>) -> u32 {
+    scratch.clear();
+    for name in list {
+        scratch.extend_from_slice(name.as_bytes());
+        scratch.push(0);
+    }
+    names.number(scratch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_put_in_comes_out(
+            events in proptest::collection::vec(
+                (0_u8..4, "[a-z]{1,9}", 0_i64..1_000, proptest::collection::btree_map("[a-d]", any::<i32>(), 0..4), proptest::collection::btree_map("[e-h]", "\\PC{0,9}", 0..4), proptest::option::of("[a-z]{1,9}")),
+                1..40,
+            )
+        ) {
+            let events: Vec<Event<'_>> = events
+                .into_iter()
+                .map(|(tenant, id, time, measures, dimensions, voids)| Event {
+                    id: id.into(),
+                    source: format!("s{}", tenant % 2).into(),
+                    kind: "t".into(),
+                    tenant: format!("tenant-{tenant}").into(),
+                    time: DateTime::from_timestamp_micros(time).unwrap(),
+                    measures: measures.into_iter().map(|(name, n)| (name.into(), Quantity::from_int(n.into()))).collect(),
+                    dimensions: dimensions.into_iter().map(|(name, text)| (name.into(), text.into())).collect(),
+                    correction: voids.map(|id| Correction { kind: CorrectionKind::Voids, id: id.into() }),
+                })
+                .collect();
+            let mut columns = Columns::default();
+            for event in &events {
+                columns.push(event, event.identity(), 7);
+            }
+            for (index, event) in events.iter().enumerate() {
+                prop_assert_eq!(&columns.event(index), event);
+            }
+            let sorted = columns.sorted((0..events.len() as u32).collect());
+            let key = |place: &u32| {
+                let event = &events[*place as usize];
+                (event.tenant.clone(), event.kind.clone(), event.time)
+            };
+            prop_assert!(sorted.is_sorted_by_key(key));
+        }
+    }
+}

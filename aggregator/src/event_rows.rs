@@ -1,0 +1,138 @@
+//! The rows of `events`, as columns, in the order in which the table sorts them.
+
+use rentroll_schemas::event::CorrectionKind;
+
+use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
+use crate::columns::Columns;
+use crate::plan::Plan;
+
+/// Bytes of a row of common size; only to reserve room.
+const ROW_BYTES: usize = 192;
+
+/// Rows being encoded.
+pub struct EventRows<'a> {
+    columns: &'a Columns,
+    rows: usize,
+    tenant: Vec<u8>,
+    kind: Words<'a>,
+    time: Vec<u8>,
+    identity_high: Vec<u8>,
+    identity_low: Vec<u8>,
+    id: Vec<u8>,
+    source: Words<'a>,
+    arrived_at: Vec<u8>,
+    content: Vec<u8>,
+    measure_names: Words<'a>,
+    measure_ends: Vec<u8>,
+    measure_values: Vec<u8>,
+    measures: u64,
+    dimension_names: Words<'a>,
+    dimension_ends: Vec<u8>,
+    dimension_values: Vec<u8>,
+    dimensions: u64,
+    meters: Vec<u8>,
+    corrections: Vec<u8>,
+    corrects: Vec<u8>,
+}
+
+impl<'a> EventRows<'a> {
+    /// For `rows` events of `columns`.
+    pub fn new(columns: &'a Columns, rows: usize) -> Self {
+        let room = |bytes| Vec::with_capacity(rows * bytes);
+        EventRows {
+            columns,
+            rows,
+            tenant: room(12),
+            kind: Words::new(columns.kinds.texts(), rows),
+            time: room(8),
+            identity_high: room(8),
+            identity_low: room(8),
+            id: room(40),
+            source: Words::new(columns.sources.texts(), rows),
+            arrived_at: room(8),
+            content: room(4),
+            measure_names: Words::new(columns.measure_names.texts(), rows),
+            measure_ends: room(8),
+            measure_values: room(48),
+            measures: 0,
+            dimension_names: Words::new(columns.dimension_names.texts(), rows),
+            dimension_ends: room(8),
+            dimension_values: room(16),
+            dimensions: 0,
+            meters: room(2),
+            corrections: Vec::new(),
+            corrects: Vec::new(),
+        }
+    }
+
+    /// The event at `index`, which so many meters matched.
+    pub fn push(&mut self, index: usize, matched: u16) {
+        let columns = self.columns;
+        let row = &columns.rows[index];
+        let class = columns.class_of(row);
+        put_text(&mut self.tenant, columns.tenants.text(row.tenant));
+        self.kind.push(class.kind);
+        self.time.extend_from_slice(&row.time_us.to_le_bytes());
+        // The columns are the identity's halves as little-endian numbers: its bytes as they are.
+        self.identity_high.extend_from_slice(&row.identity.0[..8]);
+        self.identity_low.extend_from_slice(&row.identity.0[8..]);
+        put_text(&mut self.id, columns.id(index));
+        self.source.push(row.source);
+        self.arrived_at.extend_from_slice(&row.arrived_at_ms.to_le_bytes());
+        self.content.extend_from_slice(&row.content.to_le_bytes());
+        self.measure_names.push(class.measure_names);
+        for value in columns.values(row) {
+            put_quantity(&mut self.measure_values, *value);
+        }
+        self.measures += class.measures.len() as u64;
+        self.measure_ends.extend_from_slice(&self.measures.to_le_bytes());
+        self.dimension_names.push(class.dimension_names);
+        for nth in 0..class.dimensions.len() {
+            put_text(&mut self.dimension_values, columns.text(row, nth));
+        }
+        self.dimensions += class.dimensions.len() as u64;
+        self.dimension_ends.extend_from_slice(&self.dimensions.to_le_bytes());
+        self.meters.extend_from_slice(&matched.to_le_bytes());
+        if columns.has_corrections() {
+            let (correction, corrects) = match columns.correction(row) {
+                None => (0, [0; 16]),
+                Some((CorrectionKind::Voids, identity)) => (1, identity.0),
+                Some((CorrectionKind::Amends, identity)) => (2, identity.0),
+            };
+            self.corrections.push(correction);
+            self.corrects.extend_from_slice(&corrects);
+        }
+    }
+
+    /// The block, as rows of that batch.
+    pub fn finish(self, plan: &Plan) -> Block {
+        let rows = self.rows;
+        let partition = (plan.partition as u16).to_le_bytes().repeat(rows);
+        let first = plan.first.to_le_bytes().repeat(rows);
+        let mut block = BlockBuilder::new(rows, ROW_BYTES);
+        block
+            .column("tenant", "String", &self.tenant)
+            .words("type", &self.kind)
+            .column("time", "DateTime64(6, 'UTC')", &self.time)
+            .column("identity_high", "UInt64", &self.identity_high)
+            .column("identity_low", "UInt64", &self.identity_low)
+            .column("id", "String", &self.id)
+            .words("source", &self.source)
+            .column("arrived_at", "DateTime64(3, 'UTC')", &self.arrived_at)
+            .column("content", "UInt32", &self.content)
+            .words("measure_names", &self.measure_names)
+            .arrays("measure_values", "Array(Decimal(38, 9))", &self.measure_ends, &self.measure_values)
+            .words("dimension_names", &self.dimension_names)
+            .arrays("dimension_values", "Array(String)", &self.dimension_ends, &self.dimension_values)
+            .column("meters", "UInt16", &self.meters)
+            .words("log_topic", &Words::constant(plan.topic.name(), rows))
+            .column("log_partition", "UInt16", &partition)
+            .column("log_batch", "UInt64", &first);
+        if self.columns.has_corrections() {
+            block
+                .column("correction", "Enum8('none' = 0, 'voids' = 1, 'amends' = 2)", &self.corrections)
+                .column("corrects", "FixedString(16)", &self.corrects);
+        }
+        block.finish()
+    }
+}
