@@ -25,7 +25,7 @@ CREATE TABLE events_anew
     dimension_names LowCardinality(String) COMMENT 'each followed by a NUL, in order',
     dimension_values Array(String) CODEC(ZSTD(1)),
     correction    Enum8('none' = 0, 'voids' = 1, 'amends' = 2) DEFAULT 'none',
-    corrects      FixedString(16) COMMENT 'identity of the event that this one corrects; zeros for none' DEFAULT '',
+    corrects      FixedString(16) COMMENT 'identity of the event that this one corrects; zeros for none',
     meters        UInt16 COMMENT 'how many meters it matched; 0 is shown as unmatched',
     log_topic     LowCardinality(String),
     log_partition UInt16,

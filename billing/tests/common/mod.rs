@@ -101,12 +101,18 @@ pub async fn send_raw(store: &Store, events: &[Sent<'_>]) {
         .iter()
         .map(|(tenant, id, time, bytes)| {
             let identity = Identity::of(tenant, "test", id);
-            let measures = bytes.map_or("map()".to_owned(), |bytes| format!("map('bytes', toDecimal128('{bytes}', 9))"));
-            format!("('{tenant}', 'http.request', '{time}', unhex('{identity}'), '{id}', 'test', now64(3), {measures})")
+            let names = bytes.map_or("", |_| "bytes\\0");
+            let values = bytes.map_or("[]".to_owned(), |bytes| format!("[toDecimal128('{bytes}', 9)]"));
+            let half = |from| format!("reinterpretAsUInt64(substring(unhex('{identity}'), {from}, 8))");
+            format!(
+                "('{tenant}', 'http.request', '{time}', {}, {}, '{id}', 'test', now64(3), '{names}', {values})",
+                half(1),
+                half(9)
+            )
         })
         .collect();
     let sql = format!(
-        "INSERT INTO events (tenant, type, time, identity, id, source, arrived_at, measures) VALUES {}",
+        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, measure_names, measure_values) VALUES {}",
         rows.join(", ")
     );
     store.client().query(&sql).execute().await.unwrap();
@@ -136,10 +142,10 @@ pub async fn roll_up(store: &Store, events: &[Sent<'_>]) {
 /// Many tenants at once, each with that many requests of 1,000 bytes in May 2015.
 pub async fn send_many(store: &Store, tenants: u64, requests: u64) {
     for sql in [
-        "INSERT INTO events (tenant, type, time, identity, id, source, arrived_at, measures) \
+        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, measure_names, measure_values) \
          SELECT format('t{}', leftPad(toString(intDiv(number, {requests:UInt64})), 6, '0')), 'http.request', \
-         '2015-05-10 10:00:00', reinterpretAsFixedString(sipHash128(number)), toString(number), 'many', now64(3), \
-         map('bytes', toDecimal128('1000', 9)) FROM numbers({tenants:UInt64} * {requests:UInt64})",
+         '2015-05-10 10:00:00', sipHash64(number), cityHash64(number), toString(number), 'many', now64(3), \
+         'bytes\\0', [toDecimal128('1000', 9)] FROM numbers({tenants:UInt64} * {requests:UInt64})",
         "INSERT INTO usage_hour (meter, tenant, bucket, dimensions, events, total, least_value, greatest_value) \
          SELECT 'requests', tenant, toStartOfHour(time), '{}', count(), count(), 1, 1 FROM events GROUP BY tenant, time",
         "INSERT INTO usage_hour (meter, tenant, bucket, dimensions, events, total, least_value, greatest_value) \
