@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use chrono::DateTime;
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::HashMap;
 use rentroll_schemas::event::{Correction, CorrectionKind};
 use rentroll_schemas::{Event, Identity, Quantity};
 

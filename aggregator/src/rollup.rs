@@ -1,8 +1,8 @@
 //! Usage per meter, tenant and minute, hour and day, of one batch. Pure.
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::HashMap;
 use rentroll_schemas::Quantity;
-use rentroll_schemas::meter::{Meter, Meters};
+use rentroll_schemas::meter::{Aggregation, Meter, Meters};
 
 use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
 use crate::columns::{Class, Columns, Row};
@@ -152,9 +152,14 @@ impl Rollup {
                 buckets.extend_from_slice(&cell.bucket.to_le_bytes());
                 put_text(&mut dimensions, self.dimensions.text(cell.dimensions));
                 events.extend_from_slice(&cell.events.to_le_bytes());
-                for (column, quantity) in quantities.iter_mut().zip([cell.total, cell.least, cell.greatest]) {
-                    put_quantity(column, quantity);
-                }
+                // Only meters of extremes are asked for them; for the others they would be most of the table.
+                let extremes = match meters.meters[meter].aggregation {
+                    Aggregation::Min | Aggregation::Max => [cell.least, cell.greatest],
+                    Aggregation::Count | Aggregation::Sum => [Quantity::ZERO; 2],
+                };
+                put_quantity(&mut quantities[0], cell.total);
+                put_quantity(&mut quantities[1], extremes[0]);
+                put_quantity(&mut quantities[2], extremes[1]);
             }
         }
         let [totals, least, greatest] = &quantities;
@@ -234,7 +239,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rentroll_schemas::Event;
-    use rentroll_schemas::meter::{Aggregation, Reading};
+    use rentroll_schemas::meter::Reading;
     use std::collections::BTreeMap;
 
     fn event(tenant: &str, minute: u32, bytes: &str) -> String {

@@ -103,6 +103,8 @@ pub struct Worker {
 struct Lane {
     reader: Box<dyn PartitionReader>,
     ahead: VecDeque<Positioned>,
+    /// A position that the log could not be told.
+    uncommitted: Option<u64>,
 }
 
 impl Lane {
@@ -169,7 +171,10 @@ impl Worker {
                     let records = self.take_batch(lane)?;
                     self.process_new(lane, records)?;
                 }
-                None => self.part.idle(),
+                None => {
+                    self.commit_again()?;
+                    self.part.idle();
+                }
             }
         }
         Ok(())
@@ -177,7 +182,7 @@ impl Worker {
 
     /// Takes a lane on: first what a former owner planned beyond the committed position is finished.
     fn add_lane(&mut self, reader: Box<dyn PartitionReader>) -> Result<(), WorkerError> {
-        let mut lane = Lane { reader, ahead: VecDeque::new() };
+        let mut lane = Lane { reader, ahead: VecDeque::new(), uncommitted: None };
         let (topic, mut position) = (lane.reader.topic(), lane.reader.committed()?);
         lane.reader.seek(position)?;
         let plans = self.patiently("read the planned batches", |worker| {
@@ -209,7 +214,7 @@ impl Worker {
         if plan.done {
             tracing::info!(%topic, partition, first, next, "batch was done");
             self.remember(plan, &records);
-            self.lanes[index].reader.commit(next)?;
+            self.commit(index, next)?;
         } else {
             tracing::info!(%topic, partition, first, next, "repeating an unfinished batch");
             self.process(index, plan, &records, true)?;
@@ -353,9 +358,35 @@ impl Worker {
         let batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
         drop(intake);
         self.store_batch(plan, batch)?;
-        self.lanes[index].reader.commit(plan.next)?;
+        self.commit(index, plan.next)?;
         self.part.progress();
         tracing::debug!(topic = %plan.topic, partition = plan.partition, first = plan.first, next = plan.next, repeated, "batch done");
+        Ok(())
+    }
+
+    /// Tells the log. Where it ended is in the store, so that a log that cannot be told now is told later; only a
+    /// partition that has moved away ends the worker.
+    fn commit(&mut self, index: usize, position: u64) -> Result<(), WorkerError> {
+        let lane = &mut self.lanes[index];
+        match lane.reader.commit(position) {
+            Ok(()) => lane.uncommitted = None,
+            Err(error @ LogError::Revoked { .. }) => return Err(error.into()),
+            Err(error) if error.needs_mending() => return Err(error.into()),
+            Err(error) => {
+                let topic = lane.reader.topic();
+                tracing::warn!(%topic, partition = self.partition, position, %error, "cannot commit the position; trying again later");
+                lane.uncommitted = Some(position);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_again(&mut self) -> Result<(), WorkerError> {
+        for index in 0..self.lanes.len() {
+            if let Some(position) = self.lanes[index].uncommitted {
+                self.commit(index, position)?;
+            }
+        }
         Ok(())
     }
 
