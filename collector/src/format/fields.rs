@@ -108,6 +108,7 @@ impl Mapping {
             time,
             measures: Vec::with_capacity(self.measures.len()),
             dimensions: Vec::with_capacity(self.dimensions.len()),
+            correction: None,
         };
         for (name, field) in &self.measures {
             if let Some(quantity) = self.quantity(values, *field)? {
@@ -119,6 +120,7 @@ impl Mapping {
                 event.dimensions.push((name.as_str().into(), text));
             }
         }
+        event.sort_data();
         Ok(event)
     }
 
