@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Duration, Utc};
-use rentroll_aggregator::dedup::{self, Seen, Table};
-use rentroll_aggregator::plan::Plan;
+use rentroll_aggregator::dedup::{self, Seen};
 use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::migrations::MIGRATIONS;
-use rentroll_schemas::topics::Topic;
 use rentroll_schemas::{Identity, window};
 use serde::{Deserialize, Serialize};
 
@@ -205,9 +203,8 @@ pub(super) async fn rebuild_part(spec: RebuildSpec) -> anyhow::Result<RebuildAns
     anyhow::ensure!(seen.bytes() as u64 >= rows, "the filters hold {} bytes after {rows} rows", seen.bytes());
     let mut random = Random(7);
     let candidates: Vec<Identity> = (0..LOOKUPS).map(|_| identity(&mut random)).collect();
-    let plan = Plan { topic: Topic::Usage, partition: 0, first: 1, next: 2, digest: [0; 16], done: false };
     let clock = Clock::start();
-    let found = dedup::stored(&store, Table::Events, &candidates, &plan, now).await?;
+    let found = dedup::stored_events(&store, &candidates, None, now).await?;
     let lookup = clock.cost();
     anyhow::ensure!(found.is_empty(), "the store claims {} identities that nobody sent", found.len());
     store.close().await;
@@ -222,9 +219,9 @@ async fn open_and_fill(folder: &Path, rows: u64) -> anyhow::Result<Store> {
     while from < rows {
         let count = FILL_ROWS.min(rows - from);
         let sql = format!(
-            "INSERT INTO events (tenant, type, time, identity, id, source, arrived_at, log_topic, log_partition, log_batch) \
+            "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, log_topic, log_partition, log_batch) \
              SELECT concat('tenant-', toString(number % 9973)), 'api.request', now64(6), \
-             unhex(hex(MD5(toString(number)))), toString(number), 'bench', \
+             sipHash64(number), cityHash64(number), toString(number), 'bench', \
              now64(3) - toIntervalSecond(number % 2500000), 'usage', 0, 0 FROM numbers({from}, {count}) \
              SETTINGS insert_deduplicate = 0"
         );
