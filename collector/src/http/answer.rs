@@ -106,6 +106,8 @@ impl From<MediaError> for Problem {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let detail = error.to_string();
+        // Of a body that is too slow, or broke off, nothing more is worth waiting for.
+        let discard = !matches!(error, BodyError::TooSlow { .. } | BodyError::BrokenOff { .. });
         let problem = match error {
             BodyError::TooLarge { .. } | BodyError::DecodedTooLarge { .. } => Problem::too_large(detail),
             BodyError::TooSlow { .. } => {
@@ -119,8 +121,7 @@ impl From<BodyError> for Problem {
                 Problem::new(StatusCode::BAD_REQUEST, "unreadable", "Unreadable body", detail)
             }
         };
-        // What is left of the body is not worth waiting for.
-        Problem { discard: false, ..problem }
+        Problem { discard, ..problem }
     }
 }
 
@@ -173,12 +174,11 @@ pub fn refused(request_id: &str, accepted: usize, refused: &[Refused]) -> Answer
         && refused.iter().all(|one| one.refusal.reason == rentroll_schemas::reject::reason::FORBIDDEN);
     let status = if all_forbidden { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
     let detail = match accepted {
-        0 => format!(
-            "all {rejected} events were rejected and are kept as rejects; do not send them again as they are"
-        ),
+        0 => {
+            format!("rejected {rejected} of {rejected}, kept as rejects: do not send them again as they are")
+        }
         _ => format!(
-            "{rejected} of {} events were rejected and are kept as rejects; {accepted} were accepted: do not send \
-             the same batch again",
+            "rejected {rejected} of {}, kept as rejects; accepted {accepted}: do not send the same batch again",
             accepted + rejected
         ),
     };

@@ -142,7 +142,7 @@ impl Drop for Share {
 ///
 /// # Errors
 /// [`BodyError`].
-pub async fn read(body: Incoming, config: &HttpConfig, share: &mut Share) -> Result<Bytes, BodyError> {
+pub async fn read(body: &mut Incoming, config: &HttpConfig, share: &mut Share) -> Result<Bytes, BodyError> {
     let limit = config.body_bytes_max;
     let stated = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if stated.is_some_and(|length| length > limit) {
@@ -150,7 +150,6 @@ pub async fn read(body: Incoming, config: &HttpConfig, share: &mut Share) -> Res
     }
     share.grow(stated.unwrap_or(GUESS_BYTES))?;
     let mut reserved = stated.unwrap_or(GUESS_BYTES);
-    let mut body = body;
     let begun = Instant::now();
     let mut received = 0;
     let mut first = Bytes::new();

@@ -41,14 +41,13 @@ pub(super) async fn handle(
 ) -> Answer {
     let request_id = format!("{:016x}", rand::random::<u64>());
     let _counted = Counted::new(shared);
-    let (head, incoming) = request.into_parts();
-    let mut incoming = Some(incoming);
+    let (head, mut incoming) = request.into_parts();
     let answer = match serve(shared, &request_id, &head, &mut incoming, certified).await {
         Ok(answer) => answer,
         Err(problem) => {
             tracing::debug!(request_id, ?problem, "a request was refused");
-            if let (true, Some(rest)) = (problem.discard, incoming.take()) {
-                let _ = tokio::time::timeout(DISCARD_WAIT, discard(rest)).await;
+            if problem.discard {
+                let _ = tokio::time::timeout(DISCARD_WAIT, discard(incoming)).await;
             }
             answer::problem(&request_id, &problem)
         }
@@ -88,7 +87,7 @@ async fn serve(
     shared: &Arc<Shared>,
     request_id: &str,
     head: &hyper::http::request::Parts,
-    incoming: &mut Option<Incoming>,
+    incoming: &mut Incoming,
     certified: Option<Speaker>,
 ) -> Result<Answer, Problem> {
     if !matches!(head.uri.path(), "/v1/events" | "/api/v1/events") {
@@ -102,8 +101,7 @@ async fn serve(
     let _in_work = shared.requests.try_acquire().map_err(|_| Problem::too_many(requests_max))?;
     let (form, encoding) = media::of(&head.headers)?;
     let mut share = shared.memory.share();
-    let Some(body) = incoming.take() else { return Err(Problem::not_found()) };
-    let body = body::read(body, &shared.config, &mut share).await?;
+    let body = body::read(incoming, &shared.config, &mut share).await?;
     let now = Utc::now();
 
     let job = Job { shared: shared.clone(), request_id: request_id.to_owned(), speaker, form, encoding, now };

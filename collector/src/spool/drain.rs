@@ -133,9 +133,16 @@ impl One {
             if !self.deliver(step)? {
                 break;
             }
-            self.reader.commit(next)?;
             position = next;
-            self.part.progress();
+            self.spool.drained[self.index()].store(next, Ordering::Release);
+            match self.reader.commit(next) {
+                Ok(()) => self.part.progress(),
+                // On a full disk: what is drained again after a restart is recognised as duplicate.
+                Err(error) => {
+                    tracing::warn!(topic = %self.topic, %error, "cannot keep how far the spool is drained");
+                    self.part.failing(format!("cannot keep how far the spool is drained: {error}"));
+                }
+            }
             if is_short {
                 self.caught_up();
             }
@@ -152,9 +159,12 @@ impl One {
         }
     }
 
+    fn index(&self) -> usize {
+        Topic::ALL.iter().position(|topic| *topic == self.topic).unwrap_or(0)
+    }
+
     fn oldest(&self, arrived_at_ms: i64) {
-        let index = Topic::ALL.iter().position(|topic| *topic == self.topic).unwrap_or(0);
-        self.spool.oldest_ms[index].store(arrived_at_ms, Ordering::Release);
+        self.spool.oldest_ms[self.index()].store(arrived_at_ms, Ordering::Release);
     }
 
     /// Positions have no holes but those of damaged frames.

@@ -74,6 +74,8 @@ pub struct Spool {
     bytes_max: u64,
     /// Records that were lost to damage on disk.
     damaged: AtomicU64,
+    /// Positions up to which each topic is drained: further than those kept on disk if the disk is full.
+    drained: [AtomicU64; 3],
     /// Arrival of the oldest record waiting in each topic; 0 if none waits.
     oldest_ms: [AtomicI64; 3],
     /// The log took nothing when it was last tried.
@@ -93,6 +95,7 @@ impl Spool {
             queue,
             bytes_max,
             damaged,
+            drained: Default::default(),
             oldest_ms: Default::default(),
             log_is_away: AtomicBool::new(false),
         }))
@@ -124,9 +127,10 @@ impl Spool {
     /// The positions cannot be read.
     pub fn waiting(&self) -> Result<u64, LogError> {
         let mut waiting = 0;
-        for topic in Topic::ALL {
+        for (topic, drained) in Topic::ALL.into_iter().zip(&self.drained) {
+            let drained = drained.load(Ordering::Acquire);
             let lag = self.queue.lag(GROUP, topic)?;
-            waiting += lag.iter().map(|lag| lag.end.saturating_sub(lag.committed)).sum::<u64>();
+            waiting += lag.iter().map(|lag| lag.end.saturating_sub(lag.committed.max(drained))).sum::<u64>();
         }
         Ok(waiting)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 pub mod cluster;
 mod guard;
+pub mod http;
 pub mod kafka;
 pub mod tls;
 

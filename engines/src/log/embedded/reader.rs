@@ -12,7 +12,7 @@ use rentroll_schemas::topics::Topic;
 
 use super::frame::{self, Decoded};
 use super::partition::{self, Partition, Segment};
-use super::{LogError, Result, Shared, io_error, make_dir};
+use super::{LogError, Result, Shared, io_error};
 use crate::log::{PartitionReader, Positioned};
 
 /// Bytes taken from a segment at once: large enough that the system calls do not show, small enough that a
@@ -229,17 +229,15 @@ impl PartitionReader for Reader {
         self.check_member()?;
         let path =
             committed_path(&self.shared.config.dir, &self.group, self.partition.topic, self.partition.index);
-        if let Some(dir) = path.parent() {
-            make_dir(dir)?;
-        }
-        // Not synced: after a power cut an older position is as good, since the store knows what it has.
-        let temporary = path.with_extension("tmp");
-        fs::write(&temporary, committed_text(position))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|source| io_error("write", &path, source))?;
+        let written = write_position(&path, position);
+        // Also if it could not be written: what is deleted is done with, and may be the room that is missing. A
+        // position before the first segment is read as that segment's.
         let all = self.slowest_group(position)?;
         let freed = self.partition.drop_before(all)?;
         self.shared.bytes.fetch_sub(freed, Ordering::Relaxed);
+        if let Err(source) = written {
+            write_position(&path, position).map_err(|_| io_error("write", &path, source))?;
+        }
         Ok(())
     }
 }
@@ -288,6 +286,25 @@ fn parse_committed(text: &str) -> Option<u64> {
     let is_whole = checksum
         .is_none_or(|checksum| u32::from_str_radix(checksum, 16) == Ok(crc32c::crc32c(position.as_bytes())));
     position.parse().ok().filter(|_| is_whole && words.next().is_none())
+}
+
+/// Not synced: after a power cut an older position is as good, since the store knows what it has.
+fn write_position(path: &Path, position: u64) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let temporary = path.with_extension("tmp");
+    let text = committed_text(position);
+    match fs::write(&temporary, &text).and_then(|()| fs::rename(&temporary, path)) {
+        // On a full disk: over the old one, which has its room, and to the end of any old text. Cut short by a
+        // crash it is no position, and the group begins at the first record kept.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            let _ = fs::remove_file(&temporary);
+            let over = File::options().write(true).open(path);
+            over.and_then(|file| file.write_all_at(format!("{text:<32}").as_bytes(), 0)).map_err(|_| error)
+        }
+        replaced => replaced,
+    }
 }
 
 fn committed_path(dir: &Path, group: &str, topic: Topic, partition: u32) -> PathBuf {

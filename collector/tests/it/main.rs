@@ -1,0 +1,10 @@
+//! Ingest and spool over real sockets, real files and a real log.
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
+mod forms;
+mod limits;
+mod rig;
+mod spool;
+mod takeover;
+mod tls;
+mod who;
