@@ -46,6 +46,10 @@ pub(super) async fn act(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
         Kind::CutBroker => wires(doors(scene, fault), Wire::Cut, hold).await,
         Kind::StallBroker => wires(doors(scene, fault), Wire::Stalled, hold).await,
         Kind::HalfOpenBroker => wires(doors(scene, fault), Wire::HalfOpen, hold).await,
+        Kind::CutClients => {
+            let wire = if fault.detail % 2 == 0 { Wire::Cut } else { Wire::HalfOpen };
+            wires(vec![&scene.ingest], wire, hold).await;
+        }
         Kind::CutStore => wires(vec![store(scene, fault)], Wire::Cut, hold).await,
         Kind::StallStore => wires(vec![store(scene, fault)], Wire::Stalled, hold).await,
         Kind::HalfOpenStore => wires(vec![store(scene, fault)], Wire::HalfOpen, hold).await,

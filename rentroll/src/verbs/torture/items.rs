@@ -29,6 +29,8 @@ pub(super) struct Stream {
     pub(super) source: &'static str,
     /// Event times lie before this.
     pub(super) begun: DateTime<Utc>,
+    /// Some bad items are not even JSON.
+    pub(super) has_garbage: bool,
 }
 
 /// What an item is.
@@ -167,7 +169,7 @@ impl Stream {
         let id = format!("\"b{n}\"");
         let (good, before) = (self.begun - Duration::hours(3), self.begun - Duration::days(36));
         let ahead = self.begun + Duration::days(30);
-        match mix(self.seed ^ 0xbad, n) % 6 {
+        match mix(self.seed ^ 0xbad, n) % if self.has_garbage { 6 } else { 5 } {
             0 => (json(&id, "a", before, "1"), Refused { reason: "too_old", field: "time" }),
             1 => (json(&id, "a", ahead, "1"), Refused { reason: "in_future", field: "time" }),
             2 => (json("\"\"", "a", good, "1"), Refused { reason: "invalid", field: "id" }),
@@ -184,7 +186,8 @@ mod tests {
     use rentroll_schemas::{Event, Quantity, window};
 
     fn stream() -> Stream {
-        Stream { seed: 5, source: "torture", begun: DateTime::from_timestamp(1_700_000_000, 0).unwrap() }
+        let begun = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        Stream { seed: 5, source: "torture", begun, has_garbage: true }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `dice` | numbers that a seed decides |
+//! | `traffic`, `clients` | a log that grows, and clients over HTTP that retry |
 //! | `items` | what is sent: item *n* is the same whenever it is asked for |
 //! | `schedule` | which faults, when, for how long |
 //! | `model` | what was sent, and what must therefore be stored |
@@ -26,6 +27,7 @@ use crate::cli::{Exit, WrongUse};
 
 mod act;
 mod check;
+mod clients;
 mod dice;
 mod fleet;
 mod items;
@@ -156,13 +158,17 @@ async fn whole(scene: &Scene, args: &Args, report: &mut Report) -> anyhow::Resul
             bail!("`rentroll topics create` ended with {code:?}: {said}");
         }
     }
-    let begun = chrono::Utc::now();
-    let mut traffic = traffic::Traffic::begin(args.seed, args.rate, begun, &scene.followed)?;
+    let (code, token, said) = scene.run(&["tokens", "create", "--source", traffic::HTTP_SOURCE]).await?;
+    if code != Some(0) {
+        bail!("`rentroll tokens create` ended with {code:?}: {said}");
+    }
     scene.fleet.start(ENGINE)?;
     scene.engine_answers().await?;
     for name in if args.log == LogSide::Kafka { &CLIENTS[..] } else { &[NODE] } {
         scene.fleet.start(name)?;
     }
+    let url = format!("http://127.0.0.1:{}/v1/events", scene.ingest.port());
+    let mut traffic = traffic::Traffic::begin(args.seed, args.rate, &scene.followed, &url, token.trim())?;
     let mut progress = progress::Progress::begin(args.faults as u64);
     play::play(scene, &mut traffic, &steps, report, &mut progress).await
 }

@@ -134,6 +134,16 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// Whether a meter's row says the same. An extreme is kept only by the meter that asks for it.
+    pub(super) fn is_kept_by(&self, meter: &str, row: Cell) -> bool {
+        let extreme_holds = match meter {
+            "fastest" => self.least == row.least,
+            "slowest" => self.greatest == row.greatest,
+            _ => true,
+        };
+        extreme_holds && (self.events, self.total) == (row.events, row.total)
+    }
+
     fn add(&mut self, other: Cell) {
         self.events += other.events;
         self.total += other.total;
@@ -194,7 +204,7 @@ mod tests {
 
     fn sent() -> Sent {
         let begun = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        Sent::new(Stream { seed: 9, source: "torture", begun }, false)
+        Sent::new(Stream { seed: 9, source: "torture", begun, has_garbage: true }, false)
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Scene {
     pub(super) doors: Vec<Vec<Proxy>>,
     /// By aggregator.
     pub(super) stores: Vec<Proxy>,
+    /// Between the clients over HTTP and the collector.
+    pub(super) ingest: Proxy,
     /// For the comparison: past all wires.
     pub(super) client: clickhouse::Client,
     /// A configuration for other verbs, past all wires.
@@ -113,7 +115,10 @@ impl Scene {
             store.lead_to(engine_port);
             stores.push(store);
         }
-        let scene = Layout { wanted, folder: &folder, engine_port, partitions: 4 };
+        let ingest = Proxy::listen().await?;
+        let ingest_port = free_port()?;
+        ingest.lead_to(ingest_port);
+        let scene = Layout { wanted, folder: &folder, engine_port, ingest_port, partitions: 4 };
         std::fs::write(folder.join("conf/meters.yaml"), METERS).context("cannot write the meters")?;
         let mut parts = vec![scene.part(ENGINE, "serve", scene.engine(), None, guard.group())?];
         match kafka {
@@ -148,6 +153,7 @@ impl Scene {
             cluster,
             doors,
             stores,
+            ingest,
             client,
             direct,
             partitions: scene.partitions,
@@ -292,6 +298,7 @@ struct Layout<'a> {
     wanted: &'a Wanted,
     folder: &'a Path,
     engine_port: u16,
+    ingest_port: u16,
     partitions: u32,
 }
 
@@ -361,7 +368,9 @@ impl Layout<'_> {
     fn source(&self) -> String {
         let followed = self.folder.join("followed.log");
         format!(
-            "[[collector.sources]]\nname = \"{}\"\nkind = \"log\"\npaths = [{followed:?}]\nformat = \"cloudevents\"\ntenant = \"subject\"\n",
+            "[collector.http]\nlisten = \"127.0.0.1:{}\"\n\
+             [[collector.sources]]\nname = \"{}\"\nkind = \"log\"\npaths = [{followed:?}]\nformat = \"cloudevents\"\ntenant = \"subject\"\n",
+            self.ingest_port,
             super::traffic::LOG_SOURCE
         )
     }

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     StallBroker,
     /// One client's requests reach the brokers, their answers do not reach it; then the connections go.
     HalfOpenBroker,
+    /// Connections between the clients and the collector are reset, or their answers lost.
+    CutClients,
     /// Connections between one aggregator and ClickHouse are reset, new ones refused.
     CutStore,
     /// Nothing passes between one aggregator and ClickHouse; connections stay.
@@ -65,7 +67,7 @@ pub(super) enum LogSide {
 }
 
 impl Kind {
-    const ALL: [Kind; 22] = [
+    const ALL: [Kind; 23] = [
         Kind::KillCollector,
         Kind::KillAggregator,
         Kind::KillEngine,
@@ -77,6 +79,7 @@ impl Kind {
         Kind::CutBroker,
         Kind::StallBroker,
         Kind::HalfOpenBroker,
+        Kind::CutClients,
         Kind::CutStore,
         Kind::StallStore,
         Kind::HalfOpenStore,
@@ -119,7 +122,11 @@ impl Kind {
             Kind::Zombie => (4_000, 5_500),
             Kind::SlowEngine | Kind::StallStore | Kind::StallBroker => (500, 4_000),
             Kind::KillBroker | Kind::RestartBroker => (50, 1_500),
-            Kind::CutBroker | Kind::CutStore | Kind::HalfOpenBroker | Kind::HalfOpenStore => (200, 3_000),
+            Kind::CutBroker
+            | Kind::CutStore
+            | Kind::HalfOpenBroker
+            | Kind::HalfOpenStore
+            | Kind::CutClients => (200, 3_000),
             Kind::StoreRefuses | Kind::StoreCloses | Kind::StoreBreaksOff | Kind::StoreAnswerLost => {
                 (2_000, 2_001)
             }
@@ -143,6 +150,7 @@ impl Kind {
             Kind::StoreRefuses | Kind::StoreCloses | Kind::StoreBreaksOff | Kind::StoreAnswerLost => {
                 vec![format!("store {target}")]
             }
+            Kind::CutClients => vec!["clients".into()],
             Kind::ClockStep => vec![format!("clock {target}")],
             Kind::Replay => {
                 ["process 0", "process 1", "process 2", "engine", "brokers"].map(str::to_owned).into()

@@ -1,4 +1,4 @@
-//! Those who send: a log file that grows.
+//! Those who send: a log file that grows, and clients over HTTP.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -7,15 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::sync::Mutex;
 
+use super::clients;
 use super::dice::Dice;
 use super::items::Stream;
 use super::model::Sent;
 
 /// Name of the followed source, and `source` of its events.
 pub(super) const LOG_SOURCE: &str = "torture-log";
+/// The trusted source that the clients are, and `source` of their events.
+pub(super) const HTTP_SOURCE: &str = "torture-http";
+/// Clients over HTTP.
+const CLIENTS: u64 = 3;
 /// Between two writes of the file.
 const TICK: Duration = Duration::from_millis(20);
 /// One write in so many is a burst, this many times as long.
@@ -32,18 +37,38 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// Begins to send, about `rate` items a second.
+    /// Begins to send, about `rate` items a second: half into the file `followed`, half to `url` with `token`.
     ///
     /// # Errors
     /// If the file cannot be made.
-    pub(super) fn begin(seed: u64, rate: u64, begun: DateTime<Utc>, followed: &Path) -> anyhow::Result<Self> {
+    pub(super) fn begin(
+        seed: u64,
+        rate: u64,
+        followed: &Path,
+        url: &str,
+        token: &str,
+    ) -> anyhow::Result<Self> {
+        let begun = Utc::now();
         let file = File::options().create(true).append(true).open(followed);
         let file = file.with_context(|| format!("cannot write {}", followed.display()))?;
-        let log = Arc::new(Sent::new(Stream { seed, source: LOG_SOURCE, begun }, false));
+        let log = Stream { seed, source: LOG_SOURCE, begun, has_garbage: true };
+        let log = Arc::new(Sent::new(log, false));
         let gate = Arc::new(Mutex::new(()));
-        let tasks =
-            vec![tokio::spawn(write_lines(file, log.clone(), gate.clone(), rate, Dice::new(seed, 3)))];
-        Ok(Traffic { streams: vec![log], gates: vec![gate], tasks })
+        let half = rate.div_ceil(2);
+        let write = write_lines(file, log.clone(), gate.clone(), half, Dice::new(seed, 3));
+        let (mut gates, mut tasks) = (vec![gate], vec![tokio::spawn(write)]);
+        // What is no JSON at all spoils a request, not an event of it.
+        let http = Stream { seed: !seed, source: HTTP_SOURCE, begun, has_garbage: false };
+        let http = Arc::new(Sent::new(http, true));
+        for client in 0..CLIENTS {
+            let gate = Arc::new(Mutex::new(()));
+            let dice = Dice::new(seed, 100 + client);
+            let each = half.div_ceil(CLIENTS);
+            let (url, token) = (url.to_owned(), token.to_owned());
+            tasks.push(tokio::spawn(clients::send(url, token, http.clone(), gate.clone(), each, dice)));
+            gates.push(gate);
+        }
+        Ok(Traffic { streams: vec![log, http], gates, tasks })
     }
 
     /// Items handed over so far.
