@@ -23,6 +23,7 @@ pub mod judge;
 pub mod metrics;
 pub mod names;
 pub mod plan;
+pub mod repair;
 pub mod rollup;
 pub mod rows;
 pub mod run;

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub conflicts: IntCounter,
     /// Events of a meter without its value, by meter.
     pub without_value: IntCounterVec,
+    /// Cells of rollups that were put right, by table and why they were looked at.
+    pub repairs: IntCounterVec,
     /// Batches done.
     pub batches: IntCounter,
     /// Records between the committed position and the log's end.
@@ -75,6 +77,13 @@ impl Metrics {
                 "Events of a meter whose value was missing or not a number",
                 "meter",
             )?,
+            repairs: IntCounterVec::new(
+                Opts::new(
+                    "rentroll_aggregator_rollup_repairs_total",
+                    "Cells of rollups that differed from what they are made of, and were put right",
+                ),
+                &["table", "why"],
+            )?,
             batches: IntCounter::new("rentroll_aggregator_batches_total", "Batches done")?,
             lag: IntGaugeVec::new(
                 Opts::new(
@@ -130,6 +139,7 @@ impl Metrics {
         registry.register(Box::new(metrics.unmatched.clone()))?;
         registry.register(Box::new(metrics.conflicts.clone()))?;
         registry.register(Box::new(metrics.without_value.clone()))?;
+        registry.register(Box::new(metrics.repairs.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.lag.clone()))?;
         registry.register(Box::new(metrics.position.clone()))?;

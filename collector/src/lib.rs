@@ -28,5 +28,6 @@ pub mod overflow;
 mod places;
 mod reading;
 mod sight;
+pub mod replay;
 pub mod source;
 pub mod spool;

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod compact;
 pub mod costs;
 pub mod currency;
+pub mod effective;
 pub mod event;
 pub mod identity;
 pub mod invoice;

@@ -177,11 +177,67 @@ impl Meter {
     pub fn raw_condition_sql(&self) -> String {
         let mut sql = format!("type = {}", sql_string(&self.event_type));
         for (key, values) in &self.filter {
-            let values: Vec<String> = values.iter().map(|value| sql_string(value)).collect();
-            sql.push_str(&format!(" AND dimensions[{}] IN ({})", sql_string(key), values.join(", ")));
+            let quoted: Vec<String> = values.iter().map(|value| sql_string(value)).collect();
+            let key = sql_string(key);
+            sql.push_str(&format!(" AND dimensions[{key}] IN ({})", quoted.join(", ")));
+            // A missing dimension reads as an empty one.
+            if values.iter().any(String::is_empty) {
+                sql.push_str(&format!(" AND mapContains(dimensions, {key})"));
+            }
         }
         sql
     }
+
+    /// The ClickHouse condition that selects the raw events that this meter counts: its own, with a value.
+    pub fn raw_counts_sql(&self) -> String {
+        let mut sql = self.raw_condition_sql();
+        if let Some(value) = &self.value {
+            sql.push_str(&format!(" AND mapContains(measures, {})", sql_string(value)));
+        }
+        sql
+    }
+
+    /// The ClickHouse expression of what one raw event adds.
+    pub fn raw_value_sql(&self) -> String {
+        match &self.value {
+            None => "toDecimal128(1, 9)".to_owned(),
+            Some(value) => format!("measures[{}]", sql_string(value)),
+        }
+    }
+
+    /// The ClickHouse expression of [`group_key`](Meter::group_key) of a raw event.
+    pub fn group_key_sql(&self) -> String {
+        let keys: BTreeSet<&str> = self.group_by.iter().map(String::as_str).collect();
+        if keys.is_empty() {
+            return "'{}'".to_owned();
+        }
+        let mut parts = Vec::new();
+        for (index, key) in keys.into_iter().enumerate() {
+            let before = if index == 0 { "{" } else { "," };
+            // Serialising a str cannot fail.
+            let name = serde_json::to_string(key).unwrap_or_default();
+            parts.push(sql_string(&format!("{before}{name}:\"")));
+            parts.push(json_escaped_sql(&format!("dimensions[{}]", sql_string(key))));
+            parts.push("'\"'".to_owned());
+        }
+        parts.push("'}'".to_owned());
+        format!("concat({})", parts.join(", "))
+    }
+}
+
+/// The ClickHouse expression of a text as serde_json writes it between quotation marks: `\` and `"` with a `\` before
+/// them, control characters by letter or as `\u00xx`, everything else as it is.
+fn json_escaped_sql(text: &str) -> String {
+    let mut sql = format!(r#"replaceAll(replaceAll({text}, '\\', '\\\\'), '"', '\\"')"#);
+    let mut rare = sql.clone();
+    for control in 0..0x20_u8 {
+        // Serialising a char cannot fail.
+        let escaped = serde_json::to_string(&char::from(control)).unwrap_or_default();
+        let escaped = sql_string(escaped.trim_matches('"'));
+        rare = format!("replaceAll({rare}, '\\x{control:02x}', {escaped})");
+    }
+    sql = format!("if(match({text}, '[\\x00-\\x1f]'), {rare}, {sql})");
+    sql
 }
 
 /// A name that is safe as a metric label, a file name and an identifier in a query.

@@ -22,8 +22,12 @@ macro_rules! migration {
 }
 
 /// Every step, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_core"), migration!(2, "0002_billing"), migration!(3, "0003_exact")];
+pub const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_core"),
+    migration!(2, "0002_billing"),
+    migration!(3, "0003_exact"),
+    migration!(4, "0004_proof"),
+];
 
 impl Migration {
     /// BLAKE3 of the text, hexadecimal: an edited step is found by it.

@@ -47,6 +47,8 @@ pub mod headers {
     pub const SCHEMA: &str = "schema";
     /// Present, and `1`, on events of a declared backfill: their time may be older than the window.
     pub const BACKFILL: &str = "backfill";
+    /// When what is replayed arrived at first, in milliseconds since the epoch: the window is held against it.
+    pub const ORIGINAL_ARRIVAL: &str = "original-arrival";
     /// The value's media type: CloudEvents' Kafka binding, structured mode, or our batches.
     pub const CONTENT_TYPE: &str = "content-type";
     /// How many events the value carries; only on batches.

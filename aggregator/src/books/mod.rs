@@ -18,6 +18,7 @@ use serde::Serialize;
 
 pub use chain::{Chain, Gap, Short};
 pub use hours::Hour;
+pub(crate) use read::UNFINISHED;
 pub use read::read;
 
 /// Which part of the books.

@@ -101,7 +101,7 @@ struct UnfinishedRow {
 
 /// Keys of the batches that are planned and not done: the newest row of their first position says so. A plan that
 /// was given up for another one of the same beginning is none of them.
-const UNFINISHED: &str = "SELECT topic, partition, first FROM batches \
+pub(crate) const UNFINISHED: &str = "SELECT topic, partition, first FROM batches \
     WHERE (topic, partition, first) IN (SELECT topic, partition, first FROM batches FINAL WHERE state = 0) \
     GROUP BY topic, partition, first HAVING argMax(state, (written_at, state)) = 0";
 
@@ -142,9 +142,13 @@ impl Reader<'_> {
             "SELECT source, hour, sum(accepted) AS accepted, sum(stored) AS stored, sum(duplicate) AS duplicate, \
                sum(conflict) AS conflict, sum(rejected) AS rejected \
              FROM (SELECT tally.source AS source, tally.hour AS hour, tally.accepted AS accepted, \
-               tally.stored AS stored, tally.duplicate AS duplicate, {CONFLICT} AS conflict, \
+               tally.stored AS stored, tally.duplicate AS duplicate, toUInt64(0) AS conflict, \
                tally.rejected AS rejected \
-               FROM batches FINAL ARRAY JOIN tallies AS tally WHERE state = 1) \
+               FROM batches FINAL ARRAY JOIN tallies AS tally WHERE state = 1 \
+               UNION ALL \
+               SELECT some.source AS source, some.hour AS hour, toUInt64(0), toUInt64(0), toUInt64(0), \
+               some.conflicts AS conflict, toUInt64(0) \
+               FROM batches FINAL ARRAY JOIN conflicts AS some WHERE state = 1) \
              WHERE {SELECTED} GROUP BY source, hour"
         );
         let rows: Vec<TallyRow> = self.bind(&sql).fetch_all().await.map_err(|error| self.failed(error))?;
@@ -158,10 +162,12 @@ impl Reader<'_> {
     /// What the tables hold: of all batches, or of those that are planned and not done.
     async fn found(&self, unfinished: bool) -> Result<ByHour<Found>, StoreError> {
         let mut all: ByHour<Found> = ByHour::new();
-        for row in self.distinct("events", "arrived_at", unfinished).await? {
+        for row in self.distinct("events", "identity_high, identity_low", "arrived_at", unfinished).await? {
             all.entry((row.source, row.hour)).or_default().events += row.found;
         }
-        for row in self.distinct("rejects", "rejected_at", unfinished).await? {
+        let high_low = "reinterpretAsUInt64(substring(identity, 1, 8)) AS identity_high, \
+                        reinterpretAsUInt64(substring(identity, 9, 8)) AS identity_low";
+        for row in self.distinct("rejects", high_low, "rejected_at", unfinished).await? {
             all.entry((row.source, row.hour)).or_default().rejects += row.found;
         }
         Ok(all)
@@ -170,6 +176,7 @@ impl Reader<'_> {
     async fn distinct(
         &self,
         table: &str,
+        identity: &str,
         arrival: &str,
         unfinished: bool,
     ) -> Result<Vec<FoundRow>, StoreError> {
@@ -178,7 +185,7 @@ impl Reader<'_> {
             false => "1".to_owned(),
         };
         let rows = format!(
-            "SELECT source, toStartOfHour(toDateTime({arrival}, 'UTC')) AS hour, identity FROM {table} \
+            "SELECT source, toStartOfHour(toDateTime({arrival}, 'UTC')) AS hour, {identity} FROM {table} \
              WHERE {of_batches} AND {arrival} >= toDateTime({{from:Int64}}, 'UTC') \
              AND {arrival} < toDateTime({{to:Int64}}, 'UTC') \
              AND ({{source:String}} = '' OR source = {{source:String}})"
@@ -188,8 +195,8 @@ impl Reader<'_> {
         let slices = count.div_ceil(SLICE_ROWS).max(1);
         // Identities are hashes, so slices are even, and all copies of one are in one slice.
         let sql = format!(
-            "SELECT toString(source) AS source, hour, uniqExact(identity) AS found FROM ({rows}) \
-             WHERE reinterpretAsUInt32(substring(identity, 1, 4)) % {{slices:UInt64}} = {{slice:UInt64}} \
+            "SELECT toString(source) AS source, hour, uniqExact(identity_high, identity_low) AS found FROM ({rows}) \
+             WHERE identity_high % {{slices:UInt64}} = {{slice:UInt64}} \
              GROUP BY source, hour"
         );
         let mut found = Vec::new();
@@ -269,8 +276,8 @@ impl Reader<'_> {
 
     async fn short(&self) -> Result<Vec<ShortRow>, StoreError> {
         let sql = format!(
-            "SELECT toString(topic) AS topic, partition, first, next, {RECORDS} AS records FROM batches FINAL \
-             WHERE state = 1 AND written_at >= toDateTime({{from:Int64}}, 'UTC') AND records != next - first \
+            "SELECT toString(topic) AS topic, partition, first, next, {RECORDS} AS records_read FROM batches FINAL \
+             WHERE state = 1 AND written_at >= toDateTime({{from:Int64}}, 'UTC') AND records_read != next - first \
              ORDER BY topic, partition, written_at"
         );
         self.bind(&sql).fetch_all().await.map_err(|error| self.failed(error))
@@ -296,7 +303,5 @@ impl Reader<'_> {
     }
 }
 
-/// Conflicts of a tally.
-const CONFLICT: &str = "toUInt64(0)";
-/// Log records of a batch.
-const RECORDS: &str = "arraySum(tallies.accepted)";
+/// Log records of a batch. Batches of before they were counted had one event each.
+const RECORDS: &str = "if(records = 0, arraySum(tallies.accepted), records)";

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BoxFuture, EventLog, Lag, LogError, PartitionReader, Record, Result, Subscription};
 
+pub mod door;
 pub mod frame;
 mod partition;
 mod peek;

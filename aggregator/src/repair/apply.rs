@@ -1,0 +1,245 @@
+//! Puts differences right: correcting rows for what adds up, deletion and insertion for what does not.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rentroll_engines::store::Store;
+use rentroll_schemas::Quantity;
+use serde::Serialize;
+
+use super::check::{Proof, Span};
+use super::{Cell, Difference, RepairError, Table, dirty};
+
+/// Cells in one deletion: the statement is some hundred bytes for each.
+const DELETIONS_MAX: usize = 500;
+
+const ROLLUP_COLUMNS: [&str; 8] =
+    ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
+const REPAIR_COLUMNS: [&str; 15] = [
+    "repaired_at",
+    "table",
+    "bucket",
+    "meter",
+    "tenant",
+    "dimensions",
+    "why",
+    "found_events",
+    "found_total",
+    "found_least",
+    "found_greatest",
+    "expected_events",
+    "expected_total",
+    "expected_least",
+    "expected_greatest",
+];
+const CHECK_COLUMNS: [&str; 5] = ["starts_at", "ends_at", "checked_at", "why", "differences"];
+
+#[derive(Serialize)]
+struct RollupRow<'a> {
+    meter: &'a str,
+    tenant: &'a str,
+    bucket: i64,
+    dimensions: &'a str,
+    events: i64,
+    total: String,
+    least_value: String,
+    greatest_value: String,
+}
+
+#[derive(Serialize)]
+struct RepairRow<'a> {
+    repaired_at: String,
+    table: &'a str,
+    bucket: i64,
+    meter: &'a str,
+    tenant: &'a str,
+    dimensions: &'a str,
+    why: &'a str,
+    found_events: i64,
+    found_total: String,
+    found_least: String,
+    found_greatest: String,
+    expected_events: i64,
+    expected_total: String,
+    expected_least: String,
+    expected_greatest: String,
+}
+
+#[derive(Serialize)]
+struct CheckRow<'a> {
+    starts_at: i64,
+    ends_at: i64,
+    checked_at: String,
+    why: &'a str,
+    differences: u64,
+}
+
+/// How often the span was repaired so far: part of the token, since a cell may come to be wrong in the same way
+/// again (a void that was voided, and voided once more), and is then to be put right again.
+pub(super) async fn salt(store: &Store, table: Table, span: Span) -> Result<u64, RepairError> {
+    let sql = "SELECT count() FROM repairs WHERE table = {table:String} \
+               AND bucket >= toDateTime({from:Int64}, 'UTC') AND bucket < toDateTime({to:Int64}, 'UTC')";
+    let query = store.client().query(sql).param("table", table.name());
+    let query = query.param("from", span.from.timestamp()).param("to", span.to.timestamp());
+    Ok(query.fetch_one().await.map_err(|error| store.error(error))?)
+}
+
+/// Puts `differences` right. Broken off anywhere it leaves a mark, by which the span is checked again.
+pub(super) async fn apply(
+    proof: &Proof<'_>,
+    table: Table,
+    span: Span,
+    differences: &[Difference],
+    salt: u64,
+) -> Result<(), RepairError> {
+    let store = proof.store;
+    let replaced: Vec<&Difference> = differences.iter().filter(|one| one.replaces).collect();
+    if !replaced.is_empty() {
+        // Between deletion and insertion the cells are gone.
+        let hours = replaced.iter().map(|one| one.bucket);
+        dirty::mark(store, hours, "repair").await?;
+        for some in replaced.chunks(DELETIONS_MAX) {
+            delete(store, table, some).await?;
+        }
+    }
+    let rows: Vec<RollupRow<'_>> =
+        differences.iter().filter_map(|one| correction(one).transpose()).collect::<Result<_, _>>()?;
+    if !rows.is_empty() {
+        let token = token(table, span, differences, salt);
+        insert(store, table.name(), &ROLLUP_COLUMNS, &rows, Some(&token)).await?;
+    }
+    let repaired_at = instant(Utc::now());
+    let rows: Vec<RepairRow<'_>> =
+        differences.iter().map(|one| repair_row(one, proof.why, &repaired_at)).collect();
+    insert(store, "repairs", &REPAIR_COLUMNS, &rows, None).await?;
+    tracing::warn!(
+        table = table.name(),
+        from = %span.from,
+        cells = differences.len(),
+        why = proof.why,
+        "rollups differed from what they are made of, and were put right"
+    );
+    Ok(())
+}
+
+/// Writes down that the span was checked.
+pub(super) async fn note_check(proof: &Proof<'_>, span: Span, differences: u64) -> Result<(), RepairError> {
+    let row = CheckRow {
+        starts_at: span.from.timestamp(),
+        ends_at: span.to.timestamp(),
+        checked_at: instant(Utc::now()),
+        why: proof.why,
+        differences,
+    };
+    insert(proof.store, "rollup_checks", &CHECK_COLUMNS, &[row], None).await
+}
+
+/// The row that makes the cell what it should be, if it takes one.
+fn correction(one: &Difference) -> Result<Option<RollupRow<'_>>, RepairError> {
+    let Difference { meter, tenant, bucket, dimensions, found, expected, replaces, .. } = one;
+    let before = if *replaces { Cell::default() } else { *found };
+    if *replaces && expected.events == 0 && expected.total == Quantity::ZERO {
+        return Ok(None);
+    }
+    let too_large = || RepairError::TooLarge {
+        table: one.table.name(),
+        meter: meter.clone(),
+        tenant: tenant.clone(),
+    };
+    let total = expected.total.checked_sub(before.total).ok_or_else(too_large)?;
+    // A row's extremes are merged with those that are there: the right ones change nothing for the worse.
+    let extremes = if expected.events == 0 { found } else { expected };
+    Ok(Some(RollupRow {
+        meter,
+        tenant,
+        bucket: bucket.timestamp(),
+        dimensions,
+        events: expected.events - before.events,
+        total: total.to_string(),
+        least_value: extremes.least.to_string(),
+        greatest_value: extremes.greatest.to_string(),
+    }))
+}
+
+fn repair_row<'a>(one: &'a Difference, why: &'a str, repaired_at: &str) -> RepairRow<'a> {
+    let Difference { found, expected, .. } = one;
+    RepairRow {
+        repaired_at: repaired_at.to_owned(),
+        table: one.table.name(),
+        bucket: one.bucket.timestamp(),
+        meter: &one.meter,
+        tenant: &one.tenant,
+        dimensions: &one.dimensions,
+        why,
+        found_events: found.events,
+        found_total: found.total.to_string(),
+        found_least: found.least.to_string(),
+        found_greatest: found.greatest.to_string(),
+        expected_events: expected.events,
+        expected_total: expected.total.to_string(),
+        expected_least: expected.least.to_string(),
+        expected_greatest: expected.greatest.to_string(),
+    }
+}
+
+/// Made of what was found: two that repair the same thing have the same token, and one wins.
+fn token(table: Table, span: Span, differences: &[Difference], salt: u64) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for one in differences {
+        for text in [&one.meter, &one.tenant, &one.dimensions] {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        let Cell { events, total, least, greatest } = one.found;
+        let values = format!("{} {events} {total} {least} {greatest}", one.bucket.timestamp());
+        hasher.update(&(values.len() as u64).to_le_bytes());
+        hasher.update(values.as_bytes());
+    }
+    let (from, to) = (span.from.timestamp(), span.to.timestamp());
+    format!("repair:{}:{from}:{to}:{salt}:{}", table.name(), hasher.finalize().to_hex())
+}
+
+async fn delete(store: &Store, table: Table, cells: &[&Difference]) -> Result<(), RepairError> {
+    // By meter, so that the key's beginning is a constant.
+    let mut by_meter: BTreeMap<&str, Vec<(&str, i64, &str)>> = BTreeMap::new();
+    for cell in cells {
+        let key = (cell.tenant.as_str(), cell.bucket.timestamp(), cell.dimensions.as_str());
+        by_meter.entry(&cell.meter).or_default().push(key);
+    }
+    for (meter, keys) in by_meter {
+        let tenants: Vec<&str> = keys.iter().map(|key| key.0).collect();
+        let buckets: Vec<u32> = keys.iter().map(|key| key.1.clamp(0, i64::from(u32::MAX)) as u32).collect();
+        let dimensions: Vec<&str> = keys.iter().map(|key| key.2).collect();
+        let sql = format!(
+            "DELETE FROM {} WHERE meter = {{meter:String}} AND tenant IN {{tenants:Array(String)}} AND \
+             has(arrayZip({{tenants:Array(String)}}, {{buckets:Array(UInt32)}}, {{dimensions:Array(String)}}), \
+             (tenant, toUnixTimestamp(bucket), dimensions))",
+            table.name()
+        );
+        let query = store.client().query(&sql).param("meter", meter).param("tenants", tenants);
+        let query = query.param("buckets", buckets).param("dimensions", dimensions);
+        query.with_setting("lightweight_deletes_sync", "2").execute().await.map_err(|error| store.error(error))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert<T: Serialize>(
+    store: &Store,
+    table: &str,
+    columns: &[&str],
+    rows: &[T],
+    token: Option<&str>,
+) -> Result<(), RepairError> {
+    let mut body = Vec::new();
+    for row in rows {
+        // Texts and numbers always serialise, and a Vec takes all of them.
+        let _ = serde_json::to_writer(&mut body, row);
+        body.push(b'\n');
+    }
+    Ok(store.insert(table, columns, "JSONEachRow", Bytes::from(body), token).await?)
+}
+
+pub(super) fn instant(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}

@@ -1,0 +1,146 @@
+//! Keeps the rollups right beside the workers, from a thread of its own.
+//!
+//! Of several aggregators the one that reads partition 0 of the main lane does it; two at once, for the moment of a
+//! rebalance, do no harm.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rentroll_engines::health::Part;
+use rentroll_engines::store::Store;
+use rentroll_schemas::meter::Meters;
+
+use super::check::{Outcome, Proof, Span};
+use super::{RepairError, Table, corrections, dirty};
+use crate::metrics::Metrics;
+
+/// Between two passes: how late a correction shows in the rollups.
+pub const EVERY: Duration = Duration::from_secs(10);
+/// Hours checked in one pass: the rest follows in the next, so that a stop does not wait for long.
+const HOURS_AT_ONCE: usize = 24;
+/// After an outage the hours of so many days are checked.
+const CAUGHT_UP_DAYS: i64 = 2;
+
+/// What the keeper is given.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The store.
+    pub store: Store,
+    /// What usage is made by.
+    pub meters: std::sync::Arc<Meters>,
+    /// How long after its end an hour is checked.
+    pub after: TimeDelta,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+/// What came of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Hours that were checked to the end.
+    pub checked: usize,
+    /// Cells that were put right.
+    pub repaired: usize,
+    /// Hours that are left for later, because they are being written or there was too much to do.
+    pub left: usize,
+}
+
+impl Keeper {
+    /// One pass: hours that have ended, hours of corrections, hours that are marked.
+    ///
+    /// # Errors
+    /// The store's. What is open stays open.
+    pub async fn pass(&self, now: DateTime<Utc>) -> Result<Pass, RepairError> {
+        self.mark_ended(now).await?;
+        self.settle().await
+    }
+
+    /// Sees to corrections and marked hours alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn settle(&self) -> Result<Pass, RepairError> {
+        corrections::mark_hours(&self.store).await?;
+        let open = dirty::open(&self.store).await?;
+        let mut pass = Pass { left: open.len().saturating_sub(HOURS_AT_ONCE), ..Pass::default() };
+        for (hour, marks) in open.into_iter().take(HOURS_AT_ONCE) {
+            let why = marks.first().map_or("", |mark| mark.why.as_str());
+            let proof = Proof { store: &self.store, meters: &self.meters, repairs: true, why };
+            let mut differences = match proof.hours(Span::hour(hour)).await? {
+                Outcome::Settled(differences) => differences,
+                Outcome::Expired => Vec::new(),
+                Outcome::InMotion => {
+                    pass.left += 1;
+                    continue;
+                }
+            };
+            // The day is what its hours are: once they are right, or were put right.
+            let is_last_of_day = hour.timestamp().rem_euclid(86_400) == 23 * 3_600;
+            if !differences.is_empty() || is_last_of_day || why != "ended" {
+                match proof.days(Span::day_of(hour)).await? {
+                    Outcome::Settled(of_day) => differences.extend(of_day),
+                    Outcome::Expired => {}
+                    Outcome::InMotion => {
+                        pass.left += 1;
+                        continue;
+                    }
+                }
+            }
+            for table in Table::ALL {
+                let count = differences.iter().filter(|one| one.table == table).count() as u64;
+                self.metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
+            }
+            dirty::close(&self.store, &marks).await?;
+            pass.checked += 1;
+            pass.repaired += differences.len();
+        }
+        Ok(pass)
+    }
+
+    /// Marks the hours that have ended since the last one that was marked so.
+    async fn mark_ended(&self, now: DateTime<Utc>) -> Result<(), RepairError> {
+        let sql = "SELECT max(hour), count() FROM dirty_hours WHERE why = 'ended'";
+        let query = self.store.client().query(sql);
+        let (last, count): (u32, u64) =
+            query.fetch_one().await.map_err(|error| self.store.error(error))?;
+        let newest = dirty::hour_of(now - self.after) - TimeDelta::hours(1);
+        let oldest = newest - TimeDelta::days(CAUGHT_UP_DAYS);
+        let last = DateTime::from_timestamp(i64::from(last), 0).unwrap_or_default();
+        // The first time there is nothing to catch up with.
+        let mut hour = if count == 0 { newest } else { (last + TimeDelta::hours(1)).max(oldest) };
+        let mut ended = Vec::new();
+        while hour <= newest {
+            ended.push(hour);
+            hour += TimeDelta::hours(1);
+        }
+        dirty::mark(&self.store, ended, "ended").await
+    }
+
+    /// Passes until `is_stopped`; those that `is_due` says no to do nothing. Blocking.
+    pub(crate) fn run(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        part: &Part,
+        is_stopped: impl Fn() -> bool,
+        is_due: impl Fn() -> bool,
+    ) {
+        while !is_stopped() {
+            if is_due() {
+                match runtime.block_on(self.pass(Utc::now())) {
+                    Ok(Pass { left: 0, .. }) => part.waiting("rollups are what the events make them"),
+                    Ok(Pass { left, .. }) => part.waiting(format!("{left} hours to be checked later")),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot check the rollups; trying again");
+                        part.failing(format!("cannot check the rollups: {error}"));
+                    }
+                }
+            } else {
+                part.waiting("another aggregator checks the rollups");
+            }
+            let until = Instant::now() + EVERY;
+            while Instant::now() < until && !is_stopped() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
