@@ -96,11 +96,18 @@ fn refuse(place: String, record: &Record, source: &str, refusal: Refusal, bytes:
 }
 
 fn in_window(event: &Event<'_>, record: &Record, backfill: bool) -> Result<(), Refusal> {
-    window::check(event.time, arrival(record), backfill).map_err(|(reason, detail)| Refusal {
+    window::check(event.time, first_arrival(record), backfill).map_err(|(reason, detail)| Refusal {
         reason,
         field: "time".to_owned(),
         detail,
     })
+}
+
+/// When what the record carries arrived first: what is replayed says so, and is as late as it was then.
+fn first_arrival(record: &Record) -> DateTime<Utc> {
+    let replayed = record.header(headers::ORIGINAL_ARRIVAL).and_then(|text| text.parse().ok());
+    let first = replayed.and_then(DateTime::from_timestamp_millis);
+    first.map_or(arrival(record), |first| first.min(arrival(record)))
 }
 
 /// The event that a record carries alone.

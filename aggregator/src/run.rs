@@ -16,6 +16,7 @@ use rentroll_schemas::topics::Topic;
 
 use crate::activity::Activity;
 use crate::metrics::Metrics;
+use crate::repair::keeper;
 use crate::watch::Watch;
 use crate::worker::{BatchLimits, Shared, Worker, WorkerError};
 
@@ -41,6 +42,8 @@ pub struct Setup {
     pub activity: Arc<Activity>,
     /// When lag means *not ready*.
     pub lag_rule: LagRule,
+    /// How long after its end an hour's rollups are checked.
+    pub proof_after: Duration,
     /// Where it tells how it is.
     pub health: Health,
     /// Set to end it.
@@ -69,6 +72,7 @@ type Waiting = Vec<Box<dyn PartitionReader>>;
 pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
     let part = setup.health.part("aggregator");
     let watch = Watch::start(setup, runtime);
+    let _keeper = keeper::Keeping::start(setup, runtime, &watch);
     while !setup.stop.load(Ordering::Relaxed) {
         // What moves are the workers, each with a health of its own; this part only fails.
         part.idle();

@@ -59,6 +59,12 @@ impl Watch {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).insert((topic, partition));
     }
 
+    /// Asks whether this member reads partition 0 of the main lane: of all members one does.
+    pub(crate) fn is_first(&self) -> impl Fn() -> bool + Send + 'static {
+        let own = self.own.clone();
+        move || own.lock().unwrap_or_else(PoisonError::into_inner).contains(&(Topic::Usage, 0))
+    }
+
     /// This member no longer reads that partition: of the rejects, or of both lanes.
     pub(crate) fn disown(&self, rejects: bool, partition: u32) {
         let is_left =

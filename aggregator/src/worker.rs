@@ -4,7 +4,7 @@
 //! must be judged by the same memory. The main lane goes first; the overflow lane gets a turn when the main one
 //! is empty, and after [`MAIN_TURNS_MAX`] batches in any case.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -27,6 +27,7 @@ use crate::dedup::{self, Seen};
 use crate::judge;
 use crate::metrics::Metrics;
 use crate::plan::{self, Plan};
+use crate::repair::dirty;
 use crate::rows::Rows;
 
 /// How long a read waits when nothing is there; bounds how late a stop is noticed.
@@ -351,6 +352,9 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         self.seen.forget_before(Utc::now());
         let intake = Intake::of(plan, records, self.shared.partitions);
+        if repeated {
+            self.doubt_hours(&intake)?;
+        }
         // The window is counted back from the arrival, so that a repetition comes to the same verdicts.
         let arrived_at = records.first().map_or_else(Utc::now, |first| judge::arrival(&first.record));
         let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
@@ -388,6 +392,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// What a repeated batch inserts again is dropped by its tokens, which the store remembers for so many blocks and no
+    /// longer; and meters may have changed since. Its hours are checked.
+    fn doubt_hours(&self, intake: &Intake) -> Result<(), WorkerError> {
+        let times = intake.columns.rows.iter().filter_map(|row| DateTime::from_timestamp_micros(row.time_us));
+        let hours: BTreeSet<DateTime<Utc>> = times.map(dirty::hour_of).collect();
+        self.patiently("mark hours to be checked", |worker| {
+            worker.shared.runtime.block_on(dirty::mark(
+                &worker.shared.store,
+                hours.iter().copied(),
+                "repeated",
+            ))
+        })
     }
 
     fn known_events(

@@ -27,7 +27,7 @@ pub mod outgoing;
 pub mod overflow;
 mod places;
 mod reading;
-mod sight;
 pub mod replay;
+mod sight;
 pub mod source;
 pub mod spool;

@@ -51,12 +51,18 @@ pub fn judge(reject: &Reject, rules: &Rules<'_>) -> Result<Record, Refusal> {
         let source = configured(&reject.source).ok_or_else(|| Refusal {
             reason: reason::INVALID,
             field: "source".to_owned(),
-            detail: format!("no [[collector.sources]] is named `{}`, which says how to read it", reject.source),
+            detail: format!(
+                "no [[collector.sources]] is named `{}`, which says how to read it",
+                reject.source
+            ),
         })?;
         (format::read(source, &reject.bytes, line_id(&reject.place))?, source.backfill)
     };
-    window::check(event.time, reject.rejected_at, backfill)
-        .map_err(|(reason, detail)| Refusal { reason, field: "time".to_owned(), detail })?;
+    window::check(event.time, reject.rejected_at, backfill).map_err(|(reason, detail)| Refusal {
+        reason,
+        field: "time".to_owned(),
+        detail,
+    })?;
     let record = outgoing::record(&event, rules.now.timestamp_millis(), backfill);
     let first_arrival = reject.rejected_at.timestamp_millis().to_string();
     let headers: Headers =
@@ -64,17 +70,14 @@ pub fn judge(reject: &Reject, rules: &Rules<'_>) -> Result<Record, Refusal> {
     Ok(Record { headers, ..record })
 }
 
-fn over_http<'a>(
-    reject: &'a Reject,
-    place: &str,
-    rules: &Rules<'_>,
-) -> Result<(Event<'a>, bool), Refusal> {
+fn over_http<'a>(reject: &'a Reject, place: &str, rules: &Rules<'_>) -> Result<(Event<'a>, bool), Refusal> {
     let id = place.split(':').next().unwrap_or_default();
     let grant = rules.tokens.tokens.iter().find(|token| token.id == id).map(|token| &token.grant);
     let tenant = (!reject.tenant.is_empty()).then_some(reject.tenant.as_str());
     let defaults = Defaults { specversion: true, tenant, time: Some(reject.rejected_at) };
     let event = Event::from_json_with(&reject.bytes, &defaults)?;
-    let forbidden = |detail: String| Refusal { reason: reason::FORBIDDEN, field: "source".to_owned(), detail };
+    let forbidden =
+        |detail: String| Refusal { reason: reason::FORBIDDEN, field: "source".to_owned(), detail };
     if tenant.is_some() {
         let of_tokens = rules.tokens.tokens.iter().filter_map(|token| match &token.grant {
             Grant::Source { source, .. } => Some(source),
@@ -90,7 +93,8 @@ fn over_http<'a>(
         let name = &reject.source;
         return Err(forbidden(format!("`{}` is neither `{name}` nor begins with `{name}/`", event.source)));
     }
-    let backfill = matches!(grant, Some(Grant::Source { source, backfill: true }) if *source == reject.source);
+    let backfill =
+        matches!(grant, Some(Grant::Source { source, backfill: true }) if *source == reject.source);
     Ok((event, backfill))
 }
 

@@ -2,37 +2,39 @@
 //!
 //! Corrections are events that name an earlier one ([`Correction`](crate::event::Correction)). What counts is set
 //! algebra over what is stored, whatever came first:
-//! - a correction is **in force** unless a correction that is in force names it;
+//! - a correction is **in force** unless a `voids` that is in force names it;
 //! - an event **counts** unless a correction that is in force names it;
 //! - a `voids` event itself counts nothing; an `amends` event counts as the event that it is.
 //!
-//! So a void of a void brings the event back. Corrections of corrections are followed [`DEPTH`] deep; what lies
-//! deeper is taken to be in force.
+//! So a void that is voided gives its event back, as does an amendment that is voided. An amendment that is amended
+//! is replaced, and what it replaced stays replaced: the newest of a chain of amendments counts, and it alone.
+//!
+//! Voids of voids are followed [`DEPTH`] deep; what lies deeper is taken to be in force.
 //!
 //! Of several rows of one identity the one that arrived first counts: [`FIRST_OF_IDENTITY`].
 
-/// How deep corrections of corrections are followed. Each level is a look at the rows that are corrections, which are
-/// few and found by an index.
+/// How deep voids of corrections are followed. Each level is a look at the rows that are corrections, which are few and
+/// found by an index.
 pub const DEPTH: usize = 6;
 
 /// Puts a query of `events` in order so that of several rows with one identity the one that arrived first is left.
-pub const FIRST_OF_IDENTITY: &str =
-    "ORDER BY identity_high, identity_low, arrived_at, log_partition, log_batch LIMIT 1 BY identity_high, identity_low";
+pub const FIRST_OF_IDENTITY: &str = "ORDER BY identity_high, identity_low, arrived_at, log_partition, log_batch LIMIT 1 BY identity_high, identity_low";
 
 /// A query of the identities, as (high, low), that a correction in force names. `scope` is a condition that an event
 /// and its corrections share, such as `tenant = {tenant:String}`, or `1`.
 pub fn cancelled_sql(scope: &str) -> String {
-    let named = |in_force: &str| {
+    let named = |by: &str, in_force: &str| {
         format!(
             "SELECT reinterpretAsUInt64(substring(corrects, 1, 8)), reinterpretAsUInt64(substring(corrects, 9, 8)) \
-             FROM events WHERE correction != 'none' AND {scope}{in_force}"
+             FROM events WHERE {by} AND {scope}{in_force}"
         )
     };
-    let mut sql = named("");
-    for _ in 1..DEPTH {
-        sql = named(&format!(" AND (identity_high, identity_low) NOT IN ({sql})"));
+    let not_among = |sql: &str| format!(" AND (identity_high, identity_low) NOT IN ({sql})");
+    let mut voided = named("correction = 'voids'", "");
+    for _ in 2..DEPTH {
+        voided = named("correction = 'voids'", &not_among(&voided));
     }
-    sql
+    named("correction != 'none'", &not_among(&voided))
 }
 
 /// The condition that a row of `events` counts, apart from rows with the same identity. `scope` as in

@@ -59,6 +59,11 @@ impl Quantity {
         self.0.checked_add(other.0).filter(|n| n.abs() <= LIMIT).map(Quantity)
     }
 
+    /// The difference, or `None` past 38 digits.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).filter(|n| n.abs() <= LIMIT).map(Quantity)
+    }
+
     /// The exact value as a [`Decimal`], or `None` where its 96-bit mantissa is too small for it.
     pub fn to_decimal(self) -> Option<Decimal> {
         let (mut mantissa, mut scale) = (self.0, SCALE);

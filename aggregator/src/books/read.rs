@@ -84,7 +84,7 @@ struct ShortRow {
     partition: u16,
     first: u64,
     next: u64,
-    records: u64,
+    records_read: u64,
 }
 
 #[derive(Row, Deserialize)]
@@ -242,8 +242,11 @@ impl Reader<'_> {
                 .into_iter()
                 .partition(|row: &ShortRow| row.topic == topic && row.partition == partition);
             short = others;
-            let own =
-                own.into_iter().map(|ShortRow { first, next, records, .. }| Short { first, next, records });
+            let own = own.into_iter().map(|ShortRow { first, next, records_read: records, .. }| Short {
+                first,
+                next,
+                records,
+            });
             chains.push(linker.finish(topic, partition, own.collect()));
         };
         while let Some(row) = cursor.next().await.map_err(|error| self.failed(error))? {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use rentroll_engines::store::Store;
+use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::Quantity;
 use serde::Serialize;
 
 use super::check::{Proof, Span};
-use super::{Cell, Difference, RepairError, Table, dirty};
+use super::{Cell, Difference, RepairError, Table, dirty, sql};
 
 /// Cells in one deletion: the statement is some hundred bytes for each.
 const DELETIONS_MAX: usize = 500;
@@ -103,8 +103,11 @@ pub(super) async fn apply(
             delete(store, table, some).await?;
         }
     }
-    let rows: Vec<RollupRow<'_>> =
-        differences.iter().filter_map(|one| correction(one).transpose()).collect::<Result<_, _>>()?;
+    let extremes = sql::extremes(proof.meters);
+    let rows: Vec<RollupRow<'_>> = differences
+        .iter()
+        .filter_map(|one| correction(one, extremes.contains(&one.meter.as_str())).transpose())
+        .collect::<Result<_, _>>()?;
     if !rows.is_empty() {
         let token = token(table, span, differences, salt);
         insert(store, table.name(), &ROLLUP_COLUMNS, &rows, Some(&token)).await?;
@@ -132,24 +135,25 @@ pub(super) async fn note_check(proof: &Proof<'_>, span: Span, differences: u64) 
         why: proof.why,
         differences,
     };
-    insert(proof.store, "rollup_checks", &CHECK_COLUMNS, &[row], None).await
+    Ok(insert(proof.store, "rollup_checks", &CHECK_COLUMNS, &[row], None).await?)
 }
 
 /// The row that makes the cell what it should be, if it takes one.
-fn correction(one: &Difference) -> Result<Option<RollupRow<'_>>, RepairError> {
+fn correction(one: &Difference, keeps_extremes: bool) -> Result<Option<RollupRow<'_>>, RepairError> {
     let Difference { meter, tenant, bucket, dimensions, found, expected, replaces, .. } = one;
     let before = if *replaces { Cell::default() } else { *found };
     if *replaces && expected.events == 0 && expected.total == Quantity::ZERO {
         return Ok(None);
     }
-    let too_large = || RepairError::TooLarge {
-        table: one.table.name(),
-        meter: meter.clone(),
-        tenant: tenant.clone(),
-    };
+    let too_large =
+        || RepairError::TooLarge { table: one.table.name(), meter: meter.clone(), tenant: tenant.clone() };
     let total = expected.total.checked_sub(before.total).ok_or_else(too_large)?;
     // A row's extremes are merged with those that are there: the right ones change nothing for the worse.
-    let extremes = if expected.events == 0 { found } else { expected };
+    let extremes = match (keeps_extremes, expected.events) {
+        (false, _) => &Cell::default(),
+        (true, 0) => found,
+        (true, _) => expected,
+    };
     Ok(Some(RollupRow {
         meter,
         tenant,
@@ -219,7 +223,11 @@ async fn delete(store: &Store, table: Table, cells: &[&Difference]) -> Result<()
         );
         let query = store.client().query(&sql).param("meter", meter).param("tenants", tenants);
         let query = query.param("buckets", buckets).param("dimensions", dimensions);
-        query.with_setting("lightweight_deletes_sync", "2").execute().await.map_err(|error| store.error(error))?;
+        query
+            .with_setting("lightweight_deletes_sync", "2")
+            .execute()
+            .await
+            .map_err(|error| store.error(error))?;
     }
     Ok(())
 }
@@ -230,14 +238,14 @@ pub(super) async fn insert<T: Serialize>(
     columns: &[&str],
     rows: &[T],
     token: Option<&str>,
-) -> Result<(), RepairError> {
+) -> Result<(), StoreError> {
     let mut body = Vec::new();
     for row in rows {
         // Texts and numbers always serialise, and a Vec takes all of them.
         let _ = serde_json::to_writer(&mut body, row);
         body.push(b'\n');
     }
-    Ok(store.insert(table, columns, "JSONEachRow", Bytes::from(body), token).await?)
+    store.insert(table, columns, "JSONEachRow", Bytes::from(body), token).await
 }
 
 pub(super) fn instant(at: DateTime<Utc>) -> String {

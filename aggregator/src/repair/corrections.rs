@@ -48,9 +48,9 @@ pub async fn mark_hours(store: &Store) -> Result<usize, RepairError> {
     let failed = |error| RepairError::from(store.error(error));
     // The sort key begins with the tenant, which an original shares with its corrections.
     let sql = format!(
-        "SELECT lower(hex(correction)) AS correction, tenant, lower(hex(original)) AS original FROM (\
-           SELECT identity AS correction, tenant, corrects AS original {PENDING}) AS pending \
-         WHERE original IN (SELECT identity FROM events WHERE tenant IN (SELECT tenant {PENDING}) \
+        "SELECT lower(hex(pending)) AS correction, tenant, lower(hex(named)) AS original FROM (\
+           SELECT identity AS pending, tenant, corrects AS named {PENDING}) \
+         WHERE named IN (SELECT identity FROM events WHERE tenant IN (SELECT tenant {PENDING}) \
            AND (identity_high, identity_low) IN (SELECT reinterpretAsUInt64(substring(corrects, 1, 8)), \
              reinterpretAsUInt64(substring(corrects, 9, 8)) {PENDING})) \
          LIMIT {AT_ONCE}"

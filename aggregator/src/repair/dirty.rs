@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clickhouse::Row;
-use rentroll_engines::store::Store;
+use rentroll_engines::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::RepairError;
 use super::apply::{insert, instant};
 
 const COLUMNS: [&str; 4] = ["hour", "marked_at", "why", "state"];
@@ -42,7 +41,7 @@ pub async fn mark(
     store: &Store,
     moments: impl IntoIterator<Item = DateTime<Utc>>,
     why: &str,
-) -> Result<(), RepairError> {
+) -> Result<(), StoreError> {
     let hours: BTreeSet<i64> = moments.into_iter().map(|moment| hour_of(moment).timestamp()).collect();
     let marked_at = instant(Utc::now());
     let row = |hour: &i64| MarkRow { hour: *hour, marked_at: marked_at.clone(), why, state: 0 };
@@ -57,10 +56,9 @@ pub async fn mark(
 ///
 /// # Errors
 /// The store's.
-pub async fn open(store: &Store) -> Result<BTreeMap<DateTime<Utc>, Vec<Mark>>, RepairError> {
+pub async fn open(store: &Store) -> Result<BTreeMap<DateTime<Utc>, Vec<Mark>>, StoreError> {
     let sql = "SELECT hour, marked_at, toString(why) AS why FROM dirty_hours FINAL WHERE state = 0";
-    let marks: Vec<Mark> =
-        store.client().query(sql).fetch_all().await.map_err(|error| store.error(error))?;
+    let marks: Vec<Mark> = store.client().query(sql).fetch_all().await.map_err(|error| store.error(error))?;
     let mut by_hour: BTreeMap<DateTime<Utc>, Vec<Mark>> = BTreeMap::new();
     for mark in marks {
         by_hour.entry(mark.hour).or_default().push(mark);
@@ -72,7 +70,7 @@ pub async fn open(store: &Store) -> Result<BTreeMap<DateTime<Utc>, Vec<Mark>>, R
 ///
 /// # Errors
 /// The store's.
-pub async fn close(store: &Store, marks: &[Mark]) -> Result<(), RepairError> {
+pub async fn close(store: &Store, marks: &[Mark]) -> Result<(), StoreError> {
     let row = |mark: &'_ Mark| (mark.hour.timestamp(), instant(mark.marked_at), mark.why.clone());
     let closed: Vec<(i64, String, String)> = marks.iter().map(row).collect();
     let rows: Vec<MarkRow<'_>> = closed
@@ -87,6 +85,7 @@ pub async fn close(store: &Store, marks: &[Mark]) -> Result<(), RepairError> {
 
 /// First second of the hour that `moment` lies in.
 pub fn hour_of(moment: DateTime<Utc>) -> DateTime<Utc> {
-    moment - TimeDelta::nanoseconds(moment.timestamp_subsec_nanos().into())
+    moment
+        - TimeDelta::nanoseconds(moment.timestamp_subsec_nanos().into())
         - TimeDelta::seconds(moment.timestamp().rem_euclid(3_600))
 }

@@ -3,6 +3,9 @@
 //! Of several aggregators the one that reads partition 0 of the main lane does it; two at once, for the moment of a
 //! rebalance, do no harm.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,9 +16,13 @@ use rentroll_schemas::meter::Meters;
 use super::check::{Outcome, Proof, Span};
 use super::{RepairError, Table, corrections, dirty};
 use crate::metrics::Metrics;
+use crate::run::Setup;
+use crate::watch::Watch;
 
 /// Between two passes: how late a correction shows in the rollups.
 pub const EVERY: Duration = Duration::from_secs(10);
+/// How late a stop is noticed between two passes.
+const STOP_WAIT: Duration = Duration::from_millis(50);
 /// Hours checked in one pass: the rest follows in the next, so that a stop does not wait for long.
 const HOURS_AT_ONCE: usize = 24;
 /// After an outage the hours of so many days are checked.
@@ -27,7 +34,7 @@ pub struct Keeper {
     /// The store.
     pub store: Store,
     /// What usage is made by.
-    pub meters: std::sync::Arc<Meters>,
+    pub meters: Arc<Meters>,
     /// How long after its end an hour is checked.
     pub after: TimeDelta,
     /// What it counts.
@@ -101,8 +108,7 @@ impl Keeper {
     async fn mark_ended(&self, now: DateTime<Utc>) -> Result<(), RepairError> {
         let sql = "SELECT max(hour), count() FROM dirty_hours WHERE why = 'ended'";
         let query = self.store.client().query(sql);
-        let (last, count): (u32, u64) =
-            query.fetch_one().await.map_err(|error| self.store.error(error))?;
+        let (last, count): (u32, u64) = query.fetch_one().await.map_err(|error| self.store.error(error))?;
         let newest = dirty::hour_of(now - self.after) - TimeDelta::hours(1);
         let oldest = newest - TimeDelta::days(CAUGHT_UP_DAYS);
         let last = DateTime::from_timestamp(i64::from(last), 0).unwrap_or_default();
@@ -113,34 +119,71 @@ impl Keeper {
             ended.push(hour);
             hour += TimeDelta::hours(1);
         }
-        dirty::mark(&self.store, ended, "ended").await
+        Ok(dirty::mark(&self.store, ended, "ended").await?)
     }
+}
 
-    /// Passes until `is_stopped`; those that `is_due` says no to do nothing. Blocking.
-    pub(crate) fn run(
-        &self,
-        runtime: &tokio::runtime::Handle,
-        part: &Part,
-        is_stopped: impl Fn() -> bool,
-        is_due: impl Fn() -> bool,
-    ) {
-        while !is_stopped() {
-            if is_due() {
-                match runtime.block_on(self.pass(Utc::now())) {
-                    Ok(Pass { left: 0, .. }) => part.waiting("rollups are what the events make them"),
-                    Ok(Pass { left, .. }) => part.waiting(format!("{left} hours to be checked later")),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot check the rollups; trying again");
-                        part.failing(format!("cannot check the rollups: {error}"));
-                    }
+/// The keeper's thread; it ends when this is dropped.
+pub(crate) struct Keeping {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeping {
+    /// Begins to keep the rollups right, as long as `watch` has partition 0.
+    pub(crate) fn start(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Keeping {
+        let stop = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper {
+            store: setup.store.clone(),
+            meters: setup.meters.clone(),
+            after: TimeDelta::from_std(setup.proof_after).unwrap_or(TimeDelta::MAX),
+            metrics: setup.metrics.clone(),
+        };
+        let (runtime, part) = (runtime.clone(), setup.health.part("aggregator/proof"));
+        let (is_first, stopped) = (watch.is_first(), stop.clone());
+        let run = move || keep(&keeper, &runtime, &part, &stopped, is_first);
+        let thread = std::thread::Builder::new().name("agg-proof".to_owned()).spawn(run);
+        // Without it the aggregator works as well; `rentroll books --rollups` checks what it would have.
+        let thread = thread
+            .inspect_err(|error| tracing::error!(%error, "cannot start the thread that checks rollups"))
+            .ok();
+        Keeping { stop, thread }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep(
+    keeper: &Keeper,
+    runtime: &tokio::runtime::Handle,
+    part: &Part,
+    stop: &AtomicBool,
+    is_first: impl Fn() -> bool,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        if is_first() {
+            match runtime.block_on(keeper.pass(Utc::now())) {
+                Ok(Pass { left: 0, .. }) => part.waiting("rollups are what the events make them"),
+                Ok(Pass { left, .. }) => part.waiting(format!("{left} hours are checked later")),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot check the rollups; trying again");
+                    part.failing(format!("cannot check the rollups: {error}"));
                 }
-            } else {
-                part.waiting("another aggregator checks the rollups");
             }
-            let until = Instant::now() + EVERY;
-            while Instant::now() < until && !is_stopped() {
-                std::thread::sleep(Duration::from_millis(50));
-            }
+        } else {
+            part.waiting("the aggregator that reads usage/0 checks the rollups");
+        }
+        let until = Instant::now() + EVERY;
+        while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(STOP_WAIT);
         }
     }
 }

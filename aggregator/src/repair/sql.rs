@@ -32,7 +32,10 @@ pub(super) fn batches() -> String {
 
 /// How many rows of the span have an identity that another one has.
 pub(super) fn copies() -> String {
-    format!("SELECT count() - uniqExact(identity_high, identity_low) FROM events WHERE {}", in_span())
+    format!(
+        "SELECT toUInt64(count() - uniqExact(identity_high, identity_low)) FROM events WHERE {}",
+        in_span()
+    )
 }
 
 /// What the events of the span make, per minute. Without `copies` no two rows of the span have one identity, and

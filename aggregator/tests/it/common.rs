@@ -110,6 +110,7 @@ impl Pipeline {
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             activity: Arc::new(Activity::default()),
             lag_rule: LagRule::default(),
+            proof_after: Duration::from_secs(600),
             health: Health::default(),
             stop: stop.clone(),
         }

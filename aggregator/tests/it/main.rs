@@ -3,3 +3,4 @@
 
 mod books;
 mod common;
+mod repair;

@@ -163,6 +163,8 @@ pub struct Aggregator {
     pub batch_records_max: usize,
     /// …or this long after its first one.
     pub batch_wait_ms: u64,
+    /// Minutes after its end that an hour's rollups are checked against the events.
+    pub proof_after_minutes: u64,
     /// Not ready if events wait and no position moves for this long, in seconds.
     pub stall_seconds: u64,
     /// Not ready if lag grows and the oldest event waits for longer than this, in seconds.
@@ -228,7 +230,13 @@ impl Default for Http {
 
 impl Default for Aggregator {
     fn default() -> Self {
-        Aggregator { batch_records_max: 200_000, batch_wait_ms: 500, stall_seconds: 60, lag_seconds_max: 300 }
+        Aggregator {
+            batch_records_max: 200_000,
+            batch_wait_ms: 500,
+            proof_after_minutes: 10,
+            stall_seconds: 60,
+            lag_seconds_max: 300,
+        }
     }
 }
 
@@ -303,6 +311,9 @@ impl Config {
             if !(1..=86_400).contains(&value) {
                 return fail(key, "must be from 1 to 86400");
             }
+        }
+        if !(1..=1_440).contains(&self.aggregator.proof_after_minutes) {
+            return fail("aggregator.proof_after_minutes", "must be from 1 to 1440");
         }
         if let Err((field, reason)) = self.collector.http.check() {
             return Err((format!("collector.http.{field}"), reason));

@@ -296,6 +296,7 @@ fn aggregator_setup(
             records_max: config.aggregator.batch_records_max,
             wait: Duration::from_millis(config.aggregator.batch_wait_ms),
         },
+        proof_after: Duration::from_secs(60 * config.aggregator.proof_after_minutes),
         lag_rule: LagRule {
             window: Duration::from_secs(config.aggregator.stall_seconds),
             age_max: Duration::from_secs(config.aggregator.lag_seconds_max),
