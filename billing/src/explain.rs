@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BillingError, Result};
 use crate::invoices;
 use crate::rating::MeterUsage;
-use crate::usage::{first_events_sql, micros, tenant_sql};
+use crate::usage::{corrected_sql, first_events_sql, micros, tenant_sql};
 
 /// How many events are shown.
 pub const EVENTS_SHOWN: u64 = 5;
@@ -55,6 +55,25 @@ pub struct MeterExplanation {
     pub parameters: BTreeMap<String, String>,
     /// The first events of the period.
     pub first_events: Vec<ExplainedEvent>,
+    /// The first events of the period that do not count, since a later one voids or amends them.
+    pub corrected: Vec<CorrectedEvent>,
+}
+
+/// An event that does not count, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+pub struct CorrectedEvent {
+    /// The sender's id.
+    pub id: String,
+    /// Its source.
+    pub source: String,
+    /// Its time, UTC.
+    pub happened_at: String,
+    /// What it would add to the meter.
+    pub quantity: String,
+    /// `voids` or `amends`.
+    pub correction: String,
+    /// The id of the event that does so, of the same source.
+    pub by_id: String,
 }
 
 /// One event behind a line.
@@ -132,6 +151,8 @@ async fn explain_meter(store: &Store, invoice: &Invoice, meter: &Meter) -> Resul
     let row: UsageRow = bound(&query).fetch_one().await.map_err(failed)?;
     let first_events: Vec<ExplainedEvent> =
         bound(&first_events_sql(meter)).param("limit", EVENTS_SHOWN).fetch_all().await.map_err(failed)?;
+    let corrected: Vec<CorrectedEvent> =
+        bound(&corrected_sql(meter)).param("limit", EVENTS_SHOWN).fetch_all().await.map_err(failed)?;
     let quantity = row.quantity.parse().map_err(|error| BillingError::Content {
         what: format!("the usage of tenant `{}`", invoice.tenant),
         reason: format!("{error}"),
@@ -147,6 +168,7 @@ async fn explain_meter(store: &Store, invoice: &Invoice, meter: &Meter) -> Resul
         query,
         parameters,
         first_events,
+        corrected,
     })
 }
 

@@ -14,41 +14,56 @@ use rentroll_schemas::token::{Grant, Tokens, belongs_to};
 use rentroll_schemas::topics::{Topic, headers};
 use rentroll_schemas::{Defaults, Event, window};
 
-use crate::format::{self, Refusal};
+use crate::format::{LineFormat, Refusal};
 use crate::outgoing;
 use crate::source::SourceConfig;
 
 /// The rules that hold now.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// The sources that are configured.
-    pub sources: &'a [SourceConfig],
-    /// The tokens, those that were revoked too: they say for whom a request spoke.
-    pub tokens: &'a Tokens,
+#[derive(Clone, Debug)]
+pub struct Rules {
+    sources: Vec<(SourceConfig, LineFormat)>,
+    /// Those that were revoked too: they say for whom a request spoke.
+    tokens: Tokens,
     /// Names of trusted sources that no tenant's event may bear.
-    pub reserved: &'a [String],
-    /// The present.
-    pub now: DateTime<Utc>,
+    reserved: Vec<String>,
+    now: DateTime<Utc>,
+}
+
+impl Rules {
+    /// With the sources that are configured, the tokens, the names of trusted sources without one, and the present.
+    ///
+    /// # Errors
+    /// (field, reason) of a source that cannot be used.
+    pub fn new(
+        sources: &[SourceConfig],
+        tokens: Tokens,
+        reserved: Vec<String>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, (String, String)> {
+        let with_format = |source: &SourceConfig| Ok((source.clone(), LineFormat::new(source)?));
+        let sources = sources.iter().map(with_format).collect::<Result<_, (String, String)>>()?;
+        Ok(Rules { sources, tokens, reserved, now })
+    }
 }
 
 /// The record that the reject's bytes make now.
 ///
 /// # Errors
 /// Why it is refused again.
-pub fn judge(reject: &Reject, rules: &Rules<'_>) -> Result<Record, Refusal> {
+pub fn judge(reject: &Reject, rules: &Rules) -> Result<Record, Refusal> {
     if reject.reason == reason::TOO_LARGE {
         let detail = "only its beginning was kept: send it again from where it came".to_owned();
         return Err(Refusal { reason: reason::TOO_LARGE, field: String::new(), detail });
     }
-    let configured = |name: &str| rules.sources.iter().find(|source| source.name == name);
+    let configured = |name: &str| rules.sources.iter().find(|(source, _)| source.name == name);
     let (event, backfill) = if let Some(place) = reject.place.strip_prefix("http:") {
         over_http(reject, place, rules)?
     } else if is_log_place(&reject.place) {
         let event = of_tenant(Event::from_json(&reject.bytes)?, &reject.tenant, "the record's")?;
-        let backfill = configured(&event.source).is_some_and(|source| source.backfill);
+        let backfill = configured(&event.source).is_some_and(|(source, _)| source.backfill);
         (event, backfill)
     } else {
-        let source = configured(&reject.source).ok_or_else(|| Refusal {
+        let (source, format) = configured(&reject.source).ok_or_else(|| Refusal {
             reason: reason::INVALID,
             field: "source".to_owned(),
             detail: format!(
@@ -56,7 +71,7 @@ pub fn judge(reject: &Reject, rules: &Rules<'_>) -> Result<Record, Refusal> {
                 reject.source
             ),
         })?;
-        (format::read(source, &reject.bytes, line_id(&reject.place))?, source.backfill)
+        (format.read(&reject.bytes, line_id(&reject.place))?, source.backfill)
     };
     window::check(event.time, reject.rejected_at, backfill).map_err(|(reason, detail)| Refusal {
         reason,
@@ -70,7 +85,7 @@ pub fn judge(reject: &Reject, rules: &Rules<'_>) -> Result<Record, Refusal> {
     Ok(Record { headers, ..record })
 }
 
-fn over_http<'a>(reject: &'a Reject, place: &str, rules: &Rules<'_>) -> Result<(Event<'a>, bool), Refusal> {
+fn over_http<'a>(reject: &'a Reject, place: &str, rules: &Rules) -> Result<(Event<'a>, bool), Refusal> {
     let id = place.split(':').next().unwrap_or_default();
     let grant = rules.tokens.tokens.iter().find(|token| token.id == id).map(|token| &token.grant);
     let tenant = (!reject.tenant.is_empty()).then_some(reject.tenant.as_str());
@@ -83,7 +98,7 @@ fn over_http<'a>(reject: &'a Reject, place: &str, rules: &Rules<'_>) -> Result<(
             Grant::Source { source, .. } => Some(source),
             Grant::Tenant { .. } => None,
         });
-        let mut trusted = of_tokens.chain(rules.reserved);
+        let mut trusted = of_tokens.chain(&rules.reserved);
         if let Some(owner) = trusted.find(|name| belongs_to(&event.source, name)) {
             return Err(forbidden(format!("`{owner}` is a trusted source's, not a tenant's")));
         }
@@ -130,11 +145,6 @@ mod tests {
 
     const LINE: &str = r#"10.0.0.1 - - [14/Nov/2023:22:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "-""#;
 
-    fn source(backfill: bool) -> SourceConfig {
-        let text = format!("name = \"web\"\nkind = \"log\"\npaths = [\"web.log\"]\nbackfill = {backfill}\n");
-        toml::from_str(&text).unwrap()
-    }
-
     fn tokens() -> Tokens {
         let grant = Grant::Source { source: "edge".into(), backfill: false };
         let (token, _) = Token::make("t2".into(), &[7; 32], grant, String::new(), Utc::now(), None);
@@ -155,9 +165,9 @@ mod tests {
     }
 
     fn verdict(reject: &Reject, backfill: bool) -> Result<Record, (&'static str, String)> {
-        let sources = [source(backfill)];
+        let source = SourceConfig { backfill, ..SourceConfig::log("web", "web.log") };
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let rules = Rules { sources: &sources, tokens: &tokens(), reserved: &[], now };
+        let rules = Rules::new(&[source], tokens(), Vec::new(), now).unwrap();
         judge(reject, &rules).map_err(|refusal| (refusal.reason, refusal.field))
     }
 

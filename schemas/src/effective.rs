@@ -15,26 +15,32 @@
 
 /// How deep voids of corrections are followed. Each level is a look at the rows that are corrections, which are few and
 /// found by an index.
-pub const DEPTH: usize = 6;
+pub const DEPTH: usize = 4;
 
 /// Puts a query of `events` in order so that of several rows with one identity the one that arrived first is left.
 pub const FIRST_OF_IDENTITY: &str = "ORDER BY identity_high, identity_low, arrived_at, log_partition, log_batch LIMIT 1 BY identity_high, identity_low";
 
+/// A query of `columns` of the corrections that are in force. `scope` as in [`cancelled_sql`].
+pub fn in_force_sql(columns: &str, scope: &str) -> String {
+    let named = |in_force: &str| {
+        format!("SELECT {NAMED} FROM events WHERE correction = 'voids' AND {scope}{in_force}")
+    };
+    let not_among = |sql: &str| format!(" AND (identity_high, identity_low) NOT IN ({sql})");
+    let mut voided = named("");
+    for _ in 2..DEPTH {
+        voided = named(&not_among(&voided));
+    }
+    format!("SELECT {columns} FROM events WHERE correction != 'none' AND {scope}{}", not_among(&voided))
+}
+
+/// The identity that a correction names, as (high, low).
+const NAMED: &str =
+    "reinterpretAsUInt64(substring(corrects, 1, 8)), reinterpretAsUInt64(substring(corrects, 9, 8))";
+
 /// A query of the identities, as (high, low), that a correction in force names. `scope` is a condition that an event
 /// and its corrections share, such as `tenant = {tenant:String}`, or `1`.
 pub fn cancelled_sql(scope: &str) -> String {
-    let named = |by: &str, in_force: &str| {
-        format!(
-            "SELECT reinterpretAsUInt64(substring(corrects, 1, 8)), reinterpretAsUInt64(substring(corrects, 9, 8)) \
-             FROM events WHERE {by} AND {scope}{in_force}"
-        )
-    };
-    let not_among = |sql: &str| format!(" AND (identity_high, identity_low) NOT IN ({sql})");
-    let mut voided = named("correction = 'voids'", "");
-    for _ in 2..DEPTH {
-        voided = named("correction = 'voids'", &not_among(&voided));
-    }
-    named("correction != 'none'", &not_among(&voided))
+    in_force_sql(NAMED, scope)
 }
 
 /// The condition that a row of `events` counts, apart from rows with the same identity. `scope` as in

@@ -36,7 +36,12 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "raw events and rollups differ in {} places; nothing was billed", self.count)?;
+        write!(
+            f,
+            "raw events and rollups differ in {} places; nothing was billed; \
+             `rentroll books --rollups --repair` puts the rollups right",
+            self.count
+        )?;
         for difference in &self.first {
             write!(
                 f,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Timelike, Utc};
 use clickhouse::Row;
 use rentroll_engines::store::Store;
+use rentroll_schemas::effective;
 use rentroll_schemas::meter::{Meter, Meters};
 use rentroll_schemas::period::Period;
 use serde::Deserialize;
@@ -35,17 +36,22 @@ struct RollupLine {
     quantity: String,
 }
 
-/// The meter's events of a period, distinct by identity: the copy that arrived first counts.
+/// The meter's events of a period that count: distinct by identity, without those that were voided or amended.
+/// `scope` is a condition that an event shares with its corrections.
 ///
-/// Parameters: `from`, `to` (microseconds since the epoch), and those of `further`.
-fn events_sql(meter: &Meter, columns: &str, further: &str) -> String {
+/// Parameters: `from`, `to` (microseconds since the epoch), and those of `further` and `scope`.
+fn events_sql(meter: &Meter, columns: &str, further: &str, scope: &str) -> String {
     format!(
-        "SELECT {columns}, identity\nFROM events\nWHERE {condition}\n  AND {further}\n  \
-         AND time >= fromUnixTimestamp64Micro({{from:Int64}}) AND time < fromUnixTimestamp64Micro({{to:Int64}})\n\
-         ORDER BY identity, arrived_at, log_partition, log_batch\nLIMIT 1 BY identity",
-        condition = condition(meter)
+        "SELECT {columns}, identity_high, identity_low\nFROM events\nWHERE {of_meter}\n  AND {further}\n  \
+         AND {IN_PERIOD}\n  AND {counts}\n{first_of_identity}",
+        of_meter = condition(meter),
+        counts = effective::condition_sql(scope),
+        first_of_identity = effective::FIRST_OF_IDENTITY,
     )
 }
+
+const IN_PERIOD: &str =
+    "time >= fromUnixTimestamp64Micro({from:Int64}) AND time < fromUnixTimestamp64Micro({to:Int64})";
 
 /// A meter counts an event that carries its value; one without adds nothing and is no event of its.
 fn condition(meter: &Meter) -> String {
@@ -57,7 +63,7 @@ fn condition(meter: &Meter) -> String {
 }
 
 /// A slice of the events: identities are hashes, so slices are even, and all copies of one are in one slice.
-const OF_SLICE: &str = "reinterpretAsUInt32(substring(identity, 1, 4)) % {slices:UInt64} = {slice:UInt64}";
+const OF_SLICE: &str = "identity_high % {slices:UInt64} = {slice:UInt64}";
 /// The tenant is part of an identity: copies of one event are of one tenant.
 const OF_TENANT: &str = "tenant = {tenant:String}";
 
@@ -68,7 +74,7 @@ pub(super) fn raw_sql(meter: &Meter) -> String {
          toString({aggregate}) AS quantity\nFROM (\n{events}\n)\nGROUP BY tenant, day_number\n\
          ORDER BY tenant, day_number",
         aggregate = meter.raw_aggregate_sql(),
-        events = events_sql(meter, "tenant, time, measures", OF_SLICE)
+        events = events_sql(meter, "tenant, time, measures", OF_SLICE, "1")
     )
 }
 
@@ -77,7 +83,7 @@ pub(crate) fn tenant_sql(meter: &Meter) -> String {
     format!(
         "SELECT count() AS counted, toString({aggregate}) AS quantity\nFROM (\n{events}\n)",
         aggregate = meter.raw_aggregate_sql(),
-        events = events_sql(meter, "measures", OF_TENANT)
+        events = events_sql(meter, "measures", OF_TENANT, OF_TENANT)
     )
 }
 
@@ -87,7 +93,23 @@ pub(crate) fn first_events_sql(meter: &Meter) -> String {
     format!(
         "SELECT lower(hex(identity)) AS identity_hex, toString(time, 'UTC') AS happened_at, id, source, \
          {value} AS quantity\nFROM (\n{events}\n)\nORDER BY time, identity\nLIMIT {{limit:UInt64}}",
-        events = events_sql(meter, "time, id, source, measures", OF_TENANT)
+        events = events_sql(meter, "time, id, source, measures, identity", OF_TENANT, OF_TENANT)
+    )
+}
+
+/// One tenant's events that would count, were they not corrected, each with a correction in force. Parameters: those
+/// of [`first_events_sql`].
+pub(crate) fn corrected_sql(meter: &Meter) -> String {
+    let value = if meter.value.is_some() { "toString(measures[{value:String}])" } else { "'1'" };
+    format!(
+        "SELECT original.id AS id, toString(original.source) AS source, toString(original.time, 'UTC') AS happened_at, \
+         original.quantity AS quantity, toString(by.correction) AS correction, by.id AS by_id\nFROM (\n\
+         SELECT id, source, time, {value} AS quantity, identity\nFROM events\nWHERE {of_meter}\n  AND {OF_TENANT}\n  \
+         AND {IN_PERIOD} AND correction != 'voids'\n{first_of_identity}\n) AS original\nINNER JOIN (\n{in_force}\n) AS by \
+         ON original.identity = by.corrects\nORDER BY happened_at, id, by_id\nLIMIT {{limit:UInt64}}",
+        of_meter = condition(meter),
+        first_of_identity = effective::FIRST_OF_IDENTITY,
+        in_force = effective::in_force_sql("corrects, correction, id", OF_TENANT),
     )
 }
 
@@ -216,5 +238,6 @@ mod tests {
         assert_eq!(placeholders(&raw_sql(&meter())), ["from", "slice", "slices", "to", "value", "zone"]);
         assert_eq!(placeholders(&tenant_sql(&meter())), ["from", "tenant", "to", "value"]);
         assert_eq!(placeholders(&first_events_sql(&meter())), ["from", "limit", "tenant", "to", "value"]);
+        assert_eq!(placeholders(&corrected_sql(&meter())), ["from", "limit", "tenant", "to", "value"]);
     }
 }
