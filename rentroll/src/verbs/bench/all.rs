@@ -52,6 +52,18 @@ const ALL: &[Bench] = &[
         has_peers: false,
     },
     Bench {
+        name: "noisy",
+        arguments: &["noisy"],
+        quick: &["noisy", "--seconds", "5", "--rate", "5000"],
+        has_peers: false,
+    },
+    Bench {
+        name: "sidecar",
+        arguments: &["sidecar"],
+        quick: &["sidecar", "--seconds", "5"],
+        has_peers: false,
+    },
+    Bench {
         name: "access-log",
         arguments: &["access-log"],
         quick: &["access-log", "--lines", "100000"],

@@ -19,8 +19,11 @@ mod events;
 mod ingest;
 mod kafka;
 mod measured;
+mod noisy;
 mod pipeline;
 mod process;
+mod sidecar;
+mod writer;
 
 /// Arguments of `rentroll bench`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +44,10 @@ enum Bench {
     Ingest(ingest::Args),
     /// Duplicates at a hundred million events: memory, false alarms, cost, rebuild.
     Dedup(dedup::Args),
+    /// What a hot tenant costs the others, from accepted to queryable.
+    Noisy(noisy::Args),
+    /// The collector alone: memory at a steady rate.
+    Sidecar(sidecar::Args),
     /// One side of a benchmark, in a process of its own, so that its CPU time can be told.
     #[command(hide = true)]
     Part {
@@ -62,6 +69,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Bench::Pipeline(args) => pipeline::run(args).await,
         Bench::Ingest(args) => ingest::run(args).await,
         Bench::Dedup(args) => dedup::run(&args),
+        Bench::Noisy(args) => noisy::run(&args).await,
+        Bench::Sidecar(args) => sidecar::run(&args).await,
         Bench::Part { name, spec } => part_main(&name, &spec).await,
     }
 }
