@@ -13,8 +13,12 @@ use tokio::runtime::Handle;
 
 use super::{GROUP, Spool};
 
-/// Records in one step. More, and what a crash sends twice grows; fewer, and each step pays for a round trip.
+/// Records in one step, and their bytes. More, and memory and what a crash sends twice grow; fewer, and each step
+/// pays for a round trip.
 const STEP_RECORDS: usize = 4096;
+const STEP_BYTES: usize = 4 << 20;
+/// Records read at once: a record may hold many events, and be almost a megabyte.
+const READ_RECORDS: usize = 32;
 /// How long to look for records before looking whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// Waits between tries while the log is away: short first, as most absences are.
@@ -121,7 +125,7 @@ impl One {
         let mut position = self.reader.committed()?;
         self.reader.seek(position)?;
         while !self.stop.load(Ordering::Relaxed) {
-            let step = self.reader.read(STEP_RECORDS, LOOK)?;
+            let (step, is_short) = self.step()?;
             let Some(last) = step.last() else {
                 self.caught_up();
                 self.part.idle();
@@ -129,7 +133,6 @@ impl One {
             };
             let next = last.position + 1;
             self.count_damage(position, next, step.len());
-            let is_short = step.len() < STEP_RECORDS;
             if !self.deliver(step)? {
                 break;
             }
@@ -148,6 +151,19 @@ impl One {
             }
         }
         Ok(())
+    }
+
+    /// The next records, and whether they are all that wait.
+    fn step(&mut self) -> Result<(Vec<Positioned>, bool), LogError> {
+        let mut step = self.reader.read(READ_RECORDS, LOOK)?;
+        let (mut bytes, mut read) = (bytes_of(&step), step.len());
+        while read == READ_RECORDS && step.len() < STEP_RECORDS && bytes < STEP_BYTES {
+            let more = self.reader.read(READ_RECORDS, Duration::ZERO)?;
+            bytes += bytes_of(&more);
+            read = more.len();
+            step.extend(more);
+        }
+        Ok((step, read < READ_RECORDS))
     }
 
     /// The direct way is open again, unless another topic is still at it. With nothing left here the next request
@@ -214,4 +230,8 @@ impl One {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+fn bytes_of(records: &[Positioned]) -> usize {
+    records.iter().map(|positioned| positioned.record.value.len()).sum()
 }

@@ -8,4 +8,5 @@ mod crash;
 mod full_disk;
 mod health;
 mod house;
+mod ingest;
 mod rig;

@@ -1,11 +1,12 @@
 //! A set-up of its own for each test: a folder, a configuration, and the binary to run on it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rentroll_engines::store::{Store, StoreConfig};
-use rentroll_testing::wait_until;
+use rentroll_testing::{free_port, wait_until};
 use serde::de::DeserializeOwned;
 
 pub(crate) const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/access-log");
@@ -33,7 +34,16 @@ impl Rig {
         Rig::with_config(Some(&source))
     }
 
-    fn with_config(config: Option<&str>) -> Rig {
+    /// Takes events over HTTP, at the address returned.
+    pub(crate) fn receiving(config: &str) -> (Rig, SocketAddr) {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+        let mut rig = Rig::with_config(Some(config));
+        rig.set("collector.http.listen", &address.to_string());
+        (rig, address)
+    }
+
+    /// With this configuration; an empty one if there is none.
+    pub(crate) fn with_config(config: Option<&str>) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         for file in ["meters.yaml", "catalogue.yaml", "costs.yaml"] {
             std::fs::copy(Path::new(EXAMPLE).join(file), dir.path().join(file)).unwrap();
