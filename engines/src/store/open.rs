@@ -32,6 +32,11 @@ use super::{Inner, Store, StoreConfig, StoreError};
 const TAKEOVER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long to wait for this process to close the other store that it has open.
 const CLOSING_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The engine begins no part of a table while less than this is free on its disk, and says so (243), which is
+/// tried again. It must not meet a disk that is really full: libchdb 26.7 takes no notice of a `write` that fails
+/// for want of room, neither in an insert nor in a merge, and leaves a part of empty files. Room for what is being
+/// written when others fill the disk; halved, one batch of 200,000 events fits in it only just.
+const DISK_KEPT_FREE_BYTES: u64 = 64 << 20;
 /// Passwords are this many random bits, in hexadecimal.
 const PASSWORD_BYTES: usize = 24;
 
@@ -257,6 +262,7 @@ fn engine_options(memory_bytes_max: u64) -> Vec<String> {
         format!("--mark_cache_size={}", memory_bytes_max / 8),
         format!("--primary_index_cache_size={}", memory_bytes_max / 16),
         format!("--index_mark_cache_size={}", memory_bytes_max / 16),
+        format!("--storage_configuration.disks.default.keep_free_space_bytes={DISK_KEPT_FREE_BYTES}"),
     ]
 }
 

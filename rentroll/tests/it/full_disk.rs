@@ -11,9 +11,9 @@ const LINES: u64 = 150_000;
 const SCRIPT: &str = r#"
 set -eu
 mkdir -p "$DATA"
-mount -t tmpfs -o size=240m tmpfs "$DATA"
+mount -t tmpfs -o size=340m tmpfs "$DATA"
 trap 'umount -l "$DATA"' EXIT
-fallocate -l 216m "$DATA/ballast"
+fallocate -l 256m "$DATA/ballast"
 "$BIN" --config "$CONFIG" up --once 2>"$DIR/said" &
 pid=$!
 tries=0

@@ -6,11 +6,13 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::proxy::{Proxy, Trap, Wire};
-use super::scene::{CLIENTS, ENGINE, NODE, Scene, set_full};
+use super::scene::{CLIENTS, ENGINE, NODE, Room, Scene, set_room};
 use super::schedule::{Fault, Kind, LogSide};
 
 /// A clock steps by an hour and up to this much more, in seconds.
 const STEP_MORE: u64 = 600;
+/// From a disk's being nearly full to its being full. Parts in work are written in less.
+const FILLING: Duration = Duration::from_millis(600);
 /// How long a trap waits for an insert.
 const TRAP_WAIT: Duration = Duration::from_secs(6);
 /// How long a group may take to notice that its members are gone.
@@ -126,9 +128,12 @@ async fn trap(store: &Proxy, trap: Trap, fault: &Fault) -> bool {
 
 async fn full_disk(scene: &Scene, name: &str, hold: Duration) -> anyhow::Result<()> {
     let disk = scene.folder.join(name);
-    set_full(&disk, true)?;
+    // Disks fill over some time: whoever looks at the room before writing gets to see it.
+    set_room(&disk, Room::Filling)?;
+    tokio::time::sleep(FILLING).await;
+    set_room(&disk, Room::Full)?;
     tokio::time::sleep(hold).await;
-    set_full(&disk, false)?;
+    set_room(&disk, Room::Ample)?;
     wake_brokers(scene).await
 }
 

@@ -18,6 +18,9 @@ use super::schedule::{Kind, LogSide, Targets};
 const PASSWORD: &str = "torture";
 /// Size of each small disk: room for some million events. It takes memory as it fills.
 const DISK_BYTES: u64 = 6 << 30;
+/// What is left free on one that fills up: less than the engine keeps free, so that it begins nothing more, and
+/// enough for what it has begun.
+const FILLING_BYTES: u64 = 24 << 20;
 /// What is left free on a full one, which no part of a table fits into.
 const FULL_BYTES: u64 = 64 << 10;
 /// Where Debian's `libfaketime` is, below a folder of the machine's own architecture.
@@ -413,17 +416,32 @@ fn mount(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a small disk full as it is, or gives it its room back. No memory is taken for it.
+/// How much room a small disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// All of its own.
+    Ample,
+    /// Hardly any.
+    Filling,
+    /// None.
+    Full,
+}
+
+/// Changes the room on a small disk. No memory is taken for it.
 ///
 /// # Errors
 /// If it is no disk of its own.
-pub(super) fn set_full(folder: &Path, is_full: bool) -> anyhow::Result<()> {
+pub(super) fn set_room(folder: &Path, room: Room) -> anyhow::Result<()> {
     let mut said = String::new();
     // What is written in between makes the new size too small, which is refused.
     for _ in 0..20 {
         let disk = rustix::fs::statvfs(folder).context("cannot ask for the room on a disk")?;
         let used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize;
-        let size = if is_full { used + FULL_BYTES } else { DISK_BYTES };
+        let size = match room {
+            Room::Ample => DISK_BYTES,
+            Room::Filling => used + FILLING_BYTES,
+            Room::Full => used + FULL_BYTES,
+        };
         let output = Command::new("mount")
             .args(["-o", &format!("remount,size={size}")])
             .arg(folder)
