@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rdkafka::bindings::{
+    rd_kafka_header_add, rd_kafka_headers_new, rd_kafka_produceva, rd_kafka_vtype_t,
+    rd_kafka_vu_s__bindgen_ty_1, rd_kafka_vu_t,
+};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rentroll_engines::log::kafka::topics::{TopicSettings, create_topics};
@@ -240,15 +244,44 @@ fn what_others_wrote_into_a_topic_is_read_and_holds_up_nothing() {
         .send(BaseRecord::<[u8], [u8]>::to(&name).partition(0).headers(headers))
         .map_err(|(e, _)| e)
         .unwrap();
+    send_with_a_name_that_is_no_text(&producer, &name);
     producer
         .send(BaseRecord::to(&name).partition(0).key("short").payload("text"))
         .map_err(|(e, _)| e)
         .unwrap();
     producer.flush(PATIENCE).unwrap();
     world.try_append(Topic::Usage, vec![record_in(0, 1)]).unwrap();
-    let read = world.all(Topic::Usage, 3)[&0].clone();
+    let mut read = world.all(Topic::Usage, 4)[&0].clone();
+    assert_eq!(read.remove(1).record.headers, [("te\u{fffd}nt", "acme")].into_iter().collect());
     assert_eq!(read[0].record.headers, [("tenant", "\u{fffd}a"), ("empty", "")].into_iter().collect());
     assert_eq!((&read[0].record.value[..], &read[1].record.value[..]), (&b""[..], &b"text"[..]));
     assert_ne!(read[0].record.key, read[1].record.key);
     assert_eq!(read[2].record, record_in(0, 1));
+}
+
+/// The client crate only takes names that are text; others' clients do not ask.
+fn send_with_a_name_that_is_no_text(producer: &BaseProducer, topic: &str) {
+    let topic = std::ffi::CString::new(topic).unwrap();
+    // SAFETY: the client lives; both texts end with a zero; the list is made here, and given to the library, which
+    // frees it, only if the record is taken; what is not named is zero, as the library wants it.
+    unsafe {
+        let headers = rd_kafka_headers_new(1);
+        rd_kafka_header_add(headers, c"te\xffnt".as_ptr(), 5, c"acme".as_ptr().cast(), 4);
+        let fields: [rd_kafka_vu_t; 3] = [
+            rd_kafka_vu_t {
+                vtype: rd_kafka_vtype_t::RD_KAFKA_VTYPE_TOPIC,
+                u: rd_kafka_vu_s__bindgen_ty_1 { cstr: topic.as_ptr() },
+            },
+            rd_kafka_vu_t {
+                vtype: rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
+                u: rd_kafka_vu_s__bindgen_ty_1 { i32_: 0 },
+            },
+            rd_kafka_vu_t {
+                vtype: rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
+                u: rd_kafka_vu_s__bindgen_ty_1 { headers },
+            },
+        ];
+        let error = rd_kafka_produceva(producer.client().native_ptr(), fields.as_ptr(), fields.len());
+        assert!(error.is_null(), "the record was not taken");
+    }
 }

@@ -22,6 +22,7 @@ mod member;
 mod peek;
 mod producer;
 mod reader;
+pub(crate) mod record;
 pub mod topics;
 
 use std::collections::hash_map::Entry;

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rentroll_schemas::Identity;
 use rentroll_schemas::topics::Topic;
 
-use super::KafkaConfig;
 use super::client::{ANSWER_WAIT, failed, lock, once_led};
 use super::commit::Commit;
 use super::member::{Consumer, Slot};
-use crate::log::{Headers, LogError, PartitionReader, Positioned, Record, Result};
+use super::{KafkaConfig, record};
+use crate::log::{LogError, PartitionReader, Positioned, Result};
 
 /// A read ends at this many bytes even if more records were asked for.
 const READ_BYTES_MAX: usize = 32 << 20;
@@ -103,7 +101,7 @@ impl KafkaReader {
             }
             self.next = Some(position + 1);
             bytes += message.payload_len();
-            out.push(Positioned { position, record: record(&message) });
+            out.push(Positioned { position, record: record::of(&message) });
         }
         Ok(())
     }
@@ -244,25 +242,4 @@ fn is_of_rebalance(error: &KafkaError) -> bool {
                 | Code::UnknownMemberId
         )
     )
-}
-
-/// The message as a record. What is not ours is kept as well as it can be, so that it becomes a reject with
-/// its bytes and holds up nothing: a key that is no identity is replaced by one of the record's place, which
-/// no event can have; text that is not UTF-8 is mended.
-fn record(message: &BorrowedMessage<'_>) -> Record {
-    let key = message.key().and_then(|key| key.try_into().ok()).map(Identity).unwrap_or_else(|| {
-        Identity::of("", message.topic(), &format!("{}/{}", message.partition(), message.offset()))
-    });
-    let headers = message.headers().map_or_else(Headers::default, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key, String::from_utf8_lossy(header.value.unwrap_or_default())))
-            .collect()
-    });
-    Record {
-        key,
-        headers,
-        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
-        arrived_at_ms: message.timestamp().to_millis().unwrap_or_default(),
-    }
 }
