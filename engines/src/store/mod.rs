@@ -20,6 +20,8 @@ mod client;
 
 mod error;
 mod face;
+#[cfg(feature = "fuzz")]
+pub(crate) use face::fuzz;
 mod migrate;
 mod open;
 

@@ -34,6 +34,19 @@ pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A frame with that head and `body`, well-formed or not, under the right checksum.
+#[cfg(feature = "fuzz")]
+pub(super) fn sealed(method: u8, data_length: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; CHECKSUM_BYTES + HEADER_BYTES];
+    frame[CHECKSUM_BYTES] = method;
+    write_length(&mut frame[CHECKSUM_BYTES + 1..], HEADER_BYTES + body.len());
+    write_length(&mut frame[CHECKSUM_BYTES + 5..], data_length as usize);
+    frame.extend_from_slice(body);
+    let checksum = checksum(&frame[CHECKSUM_BYTES..]);
+    frame[..CHECKSUM_BYTES].copy_from_slice(&checksum);
+    frame
+}
+
 fn write_length(at: &mut [u8], length: usize) {
     // Frames are made of chunks far below 4 GiB.
     at[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());

@@ -22,6 +22,8 @@ mod block;
 mod cancel;
 mod fault;
 mod format;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod intake;
 mod native;
 mod outlet;

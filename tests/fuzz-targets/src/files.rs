@@ -1,0 +1,66 @@
+//! The files that operators write.
+
+use std::path::Path;
+
+use rentroll_schemas::catalogue::Catalogue;
+use rentroll_schemas::costs::Costs;
+use rentroll_schemas::meter::Meters;
+use rentroll_schemas::yaml;
+
+/// Meters that prices and costs may name.
+const METERS: &str = "meters:
+- {name: requests, unit: request, event_type: http.request, aggregation: count}
+- {name: egress_bytes, unit: byte, event_type: http.request, aggregation: sum, value: bytes}
+";
+
+fn known() -> Meters {
+    let meters: Meters = yaml::parse(METERS, Path::new("meters.yaml")).expect("the meters above are right");
+    meters.check().expect("the meters above are right");
+    meters
+}
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+/// What a check says has the path of a value and a reason.
+fn told(checked: Result<(), (String, String)>) -> bool {
+    match checked {
+        Ok(()) => true,
+        Err((field, reason)) => {
+            assert!(!field.is_empty() && !reason.is_empty(), "{field}: {reason}");
+            false
+        }
+    }
+}
+
+/// `meters.yaml`.
+pub fn meters(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(meters) = yaml::parse::<Meters>(text, Path::new("meters.yaml"))
+        && told(meters.check())
+    {
+        for meter in &meters.meters {
+            assert!(meters.get(&meter.name).is_some());
+        }
+    }
+}
+
+/// `catalogue.yaml`.
+pub fn catalogue(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(catalogue) = yaml::parse::<Catalogue>(text, Path::new("catalogue.yaml"))
+        && told(catalogue.check(&known()))
+    {
+        let newest = catalogue.newest().expect("a checked catalogue has a version");
+        assert!(catalogue.version_on(newest.effective_from).is_some());
+    }
+}
+
+/// `costs.yaml`.
+pub fn costs(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(costs) = yaml::parse::<Costs>(text, Path::new("costs.yaml")) {
+        told(costs.check(&known()));
+    }
+}
