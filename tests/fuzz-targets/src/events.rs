@@ -4,7 +4,7 @@ use rentroll_aggregator::judge::{self, LogPlace};
 use rentroll_engines::log::{Headers, Record};
 use rentroll_schemas::reject::Reject;
 use rentroll_schemas::topics::{Topic, headers};
-use rentroll_schemas::{Event, Identity, Quantity};
+use rentroll_schemas::{Event, Identity, Quantity, compact};
 
 /// A CloudEvent in JSON.
 pub fn event(data: &[u8]) {
@@ -22,17 +22,9 @@ pub(crate) fn is_read_again(event: &Event<'_>) {
     let written = event.to_json();
     let again = Event::from_json(&written)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&written)));
-    assert_eq!(sorted(&again), sorted(event));
+    assert_eq!(&again, event);
     assert_eq!(again.identity(), event.identity());
-    assert_eq!(again.to_json(), Event::from_json(&again.to_json()).unwrap().to_json());
-}
-
-/// An object has no order.
-fn sorted<'a>(event: &Event<'a>) -> Event<'a> {
-    let mut event = event.clone();
-    event.measures.sort();
-    event.dimensions.sort();
-    event
+    assert_eq!(again.content(), event.content());
 }
 
 /// A number of a measure.
@@ -63,19 +55,37 @@ pub fn record(data: &[u8]) {
     };
     let value = bytes::Bytes::copy_from_slice(value);
     let record = Record { key, headers, value, arrived_at_ms: 1_750_000_000_000 };
-    let place = LogPlace { topic: Topic::Usage, partition: 3, position: 7 };
-    match judge::event(place, &record) {
-        Ok(event) => {
-            assert_eq!(event.identity(), record.key);
-            assert!(record.header(headers::TENANT).is_none_or(|tenant| tenant == event.tenant));
+    let place = LogPlace { topic: Topic::Usage, partition: key.partition(4), position: 7 };
+    let (mut events, mut rejects) = (0, 0);
+    judge::events(place, &record, 4, |verdict| match verdict {
+        Ok((event, identity)) => {
+            events += 1;
+            assert_eq!(event.identity(), identity);
+            assert_eq!(identity.partition(4), place.partition, "a resend would be looked for elsewhere");
+            let alone = !judge::is_batch(&record);
+            assert!(!alone || record.header(headers::TENANT).is_none_or(|tenant| tenant == event.tenant));
+            is_read_again(&event);
         }
         Err(reject) => {
-            assert_eq!(reject.bytes, record.value, "a reject keeps its bytes");
+            rejects += 1;
             assert!(!reject.reason.is_empty() && !reject.field.is_empty());
+            assert!(judge::is_batch(&record) || reject.bytes == record.value, "a reject keeps its bytes");
         }
-    }
+    });
+    assert!(events + rejects > 0, "a record comes to something");
     // The same bytes in the rejects topic.
     let _ = judge::reject(place, &record);
+}
+
+/// Many events in one record.
+pub fn compact(data: &[u8]) {
+    let Ok(decoded) = compact::decode(data) else { return };
+    let events: Vec<Event<'_>> = decoded.events().collect();
+    assert!(!events.is_empty() && events.len() == decoded.len());
+    events.iter().for_each(is_read_again);
+    let written = compact::encode(events.iter());
+    let again = compact::decode(&written).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again.events().collect::<Vec<_>>(), events);
 }
 
 /// A record of the rejects topic.

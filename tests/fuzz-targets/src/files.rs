@@ -5,6 +5,7 @@ use std::path::Path;
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
+use rentroll_schemas::token::{self, Tokens};
 use rentroll_schemas::yaml;
 
 /// Meters that prices and costs may name.
@@ -62,5 +63,20 @@ pub fn costs(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Ok(costs) = yaml::parse::<Costs>(text, Path::new("costs.yaml")) {
         told(costs.check(&known()));
+    }
+}
+
+/// `tokens.toml`, and whatever a client sends as a secret.
+pub fn tokens(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let _ = token::id_of(text);
+    if let Ok(tokens) = Tokens::parse(text) {
+        let written = tokens.to_toml().expect("what was read can be written");
+        assert_eq!(Tokens::parse(&written).as_ref(), Ok(&tokens), "{written}");
+        for token in &tokens.tokens {
+            let secret = format!("rr_{}_{}", token.id, "A".repeat(43));
+            assert_eq!(token::id_of(&secret), Some(token.id.as_str()));
+            assert!(token.admits(&secret, token.created_at).is_err(), "a guess opened");
+        }
     }
 }

@@ -12,12 +12,14 @@
 
 mod events;
 mod files;
+mod http;
 mod lines;
 mod log;
 
-pub use events::{event, quantity, record, reject};
-pub use files::{catalogue, costs, meters};
-pub use lines::{access_line, json_line};
+pub use events::{compact, event, quantity, record, reject};
+pub use files::{catalogue, costs, meters, tokens};
+pub use http::http_body;
+pub use lines::{access_line, json_line, pattern_line};
 pub use log::{log_frame, log_segment};
 pub use rentroll_engines::fuzz::{face_frames, face_native, face_request, face_statement, kafka_headers};
 
@@ -28,10 +30,13 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("event", event),
     ("record", record),
+    ("compact", compact),
+    ("http_body", http_body),
     ("quantity", quantity),
     ("reject", reject),
     ("access_line", access_line),
     ("json_line", json_line),
+    ("pattern_line", pattern_line),
     ("log_frame", log_frame),
     ("log_segment", log_segment),
     ("kafka_headers", kafka_headers),
@@ -42,4 +47,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("meters", meters),
     ("catalogue", catalogue),
     ("costs", costs),
+    ("tokens", tokens),
 ];
