@@ -63,6 +63,13 @@ const NEEDS: &[Need] = &[
         is_present: || find("chromium").is_some(),
         purpose: Purpose::Test,
     },
+    // `rentroll torture` steps clocks with it.
+    Need {
+        what: "libfaketime",
+        packages: &["libfaketime"],
+        is_present: has_libfaketime,
+        purpose: Purpose::Test,
+    },
     Need {
         what: "promtool",
         packages: &["prometheus"],
@@ -144,6 +151,11 @@ fn missing(purpose: Purpose) -> Vec<&'static Need> {
 
 fn has_npm_or_its_package() -> bool {
     find("npm").is_some() || chdb::is_ready().unwrap_or(false)
+}
+
+fn has_libfaketime() -> bool {
+    let mut folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.any(|folder| folder.path().join("faketime/libfaketimeMT.so.1").is_file())
 }
 
 fn is_root() -> bool {

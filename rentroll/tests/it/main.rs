@@ -10,3 +10,4 @@ mod health;
 mod house;
 mod ingest;
 mod rig;
+mod torture;
