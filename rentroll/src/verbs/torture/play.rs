@@ -15,11 +15,11 @@ use super::watch::Watch;
 
 /// Comparisons come after so many faults: each reads all that is stored.
 const COMPARE_EVERY: usize = 40;
-/// After a fault something must be stored again within this, or the system stands still. Beyond the longest
-/// timeouts of all parts together.
-const RECOVERY_MAX: Duration = Duration::from_secs(90);
+/// After a fault something must be stored again within this, or the system stands still. Far beyond the longest
+/// timeouts of all parts together, since an overloaded machine stretches them.
+const RECOVERY_MAX: Duration = Duration::from_secs(180);
 /// After the last item everything must be stored within this.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+const DRAIN_MAX: Duration = Duration::from_secs(240);
 /// Nothing more is coming when nothing came for this long.
 const QUIET: Duration = Duration::from_millis(1_500);
 /// What is found to differ may still be on its way to being repaired for this long.
