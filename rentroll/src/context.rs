@@ -1,10 +1,11 @@
 //! Opens what a verb needs, once and with errors that say what was being opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rentroll_collector::http::config::TlsConfig;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
 use rentroll_engines::log::late::LateLog;
@@ -14,6 +15,7 @@ use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
+use rentroll_schemas::token::Tokens;
 
 use crate::config::{Config, ConfigError, LogKind};
 
@@ -79,6 +81,36 @@ pub fn catalogue_if_any(config: &Config, meters: &Meters) -> anyhow::Result<Opti
 /// Names file, field and reason.
 pub fn costs(config: &Config, meters: &Meters) -> anyhow::Result<Costs> {
     Ok(Costs::read(&config.path(&config.files.costs), meters)?)
+}
+
+/// Reads the tokens that the configuration names; no file is no tokens.
+///
+/// # Errors
+/// Names file, entry, field and reason.
+pub fn tokens(config: &Config) -> anyhow::Result<Tokens> {
+    tokens_in(&config.path(&config.files.tokens))
+}
+
+/// Reads the tokens in `path`; no file is no tokens.
+///
+/// # Errors
+/// As [`tokens`].
+pub fn tokens_in(path: &Path) -> anyhow::Result<Tokens> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    Tokens::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// The certificates of ingest over HTTP, with paths from here.
+pub fn ingest_tls(config: &Config) -> Option<TlsConfig> {
+    let mut tls = config.collector.http.tls.clone()?;
+    tls.cert = config.path(&tls.cert);
+    tls.key = config.path(&tls.key);
+    tls.client_ca = tls.client_ca.as_ref().map(|path| config.path(path));
+    Some(tls)
 }
 
 /// What the configuration says of Kafka.

@@ -22,6 +22,9 @@ use super::tls;
 /// What a connection past the limit is told; it is not worth a parser.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// What a connection may hold of a request that is not read yet, its head among it: 64 MiB for 1,024 connections.
+/// Smaller, and a body of a hundred events comes in many pieces.
+const BUFFER_BYTES: usize = 64 << 10;
 /// How long to wait after an accept that failed, as for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -110,7 +113,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     let mut builder = http1::Builder::new();
     // Its own timeout of the head would count the time between requests too.
-    builder.header_read_timeout(None).half_close(false);
+    builder.header_read_timeout(None).half_close(false).max_buf_size(BUFFER_BYTES);
     let connection = builder.serve_connection(TokioIo::new(Paced { stream, pace: pace.clone() }), service);
     tokio::pin!(connection);
     let mut stopping = false;

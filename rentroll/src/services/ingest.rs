@@ -16,6 +16,7 @@ use rentroll_engines::log::SharedLog;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::context;
 
 /// How often the spool's metrics are set.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -58,11 +59,7 @@ impl Ingesting {
         }
         if listens {
             let mut http = config.collector.http.clone();
-            if let Some(tls) = &mut http.tls {
-                tls.cert = config.path(&tls.cert);
-                tls.key = config.path(&tls.key);
-                tls.client_ca = tls.client_ca.as_ref().map(|path| config.path(path));
-            }
+            http.tls = context::ingest_tls(config);
             let takeover = Duration::from_millis(config.collector.spool.takeover_ms);
             let setup = Setup {
                 intake: Intake::new(log.clone(), spool, http.ack, takeover),

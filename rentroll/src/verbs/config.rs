@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use rentroll_collector::http::tls::Tls;
 
 use crate::cli::{Exit, WrongUse};
 use crate::config::TEMPLATE;
@@ -56,6 +57,14 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             if config.path(&config.files.costs).exists() {
                 let costs = context::costs(&config, &meters)?;
                 said(&config.files.costs, format!("{} cost pools", costs.pools.len()))?;
+            }
+            if config.path(&config.files.tokens).exists() {
+                said(&config.files.tokens, format!("{} tokens", context::tokens(&config)?.tokens.len()))?;
+            }
+            if let Some(tls) = context::ingest_tls(&config) {
+                let cert = tls.cert.clone();
+                Tls::open(tls)?;
+                output::line(&format!("{}: ok, a certificate and its key", cert.display()))?;
             }
             match context
                 .config_path()

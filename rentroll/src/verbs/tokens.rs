@@ -13,7 +13,7 @@ use rentroll_schemas::token::{Grant, Token, Tokens};
 use serde::Serialize;
 
 use crate::cli::{Exit, WrongUse};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::output::{self, Sheet};
 
 /// Arguments of `rentroll tokens`.
@@ -172,7 +172,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
                 );
             }
         }
-        Action::List { json } => list(&read(&path)?, now, json)?,
+        Action::List { json } => list(&context::tokens_in(&path)?, now, json)?,
         Action::Revoke { id, json } => {
             let token = revoke(&path, &id, now)?;
             match json {
@@ -254,15 +254,6 @@ fn revoke(path: &Path, id: &str, now: DateTime<Utc>) -> anyhow::Result<Token> {
     })
 }
 
-fn read(path: &Path) -> anyhow::Result<Tokens> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    Tokens::parse(&text).with_context(|| path.display().to_string())
-}
-
 /// Changes the file, for its owner's eyes only; readers see the old or the new one, and two changes at the same
 /// time come one after the other.
 fn change<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -270,7 +261,7 @@ fn change<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> anyhow::Result<T>)
     let folder = File::open(dir).with_context(|| format!("cannot open folder {}", dir.display()))?;
     rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)
         .with_context(|| format!("cannot lock {}", dir.display()))?;
-    let mut tokens = read(path)?;
+    let mut tokens = context::tokens_in(path)?;
     let result = change(&mut tokens)?;
     let temporary = path.with_extension("tmp");
     let write = || -> std::io::Result<()> {

@@ -38,6 +38,7 @@ pub(super) async fn all(context: &Context) -> Vec<Finding> {
     findings.push(log(&config).await);
     findings.extend(store(&config).await);
     findings.extend(sources(&config));
+    findings.extend(super::ingest::all(&config));
     findings
 }
 

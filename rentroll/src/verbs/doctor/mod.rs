@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::output::{self, Sheet};
 
 mod checks;
+mod ingest;
 
 /// Arguments of `rentroll doctor`.
 #[derive(Debug, clap::Args)]
