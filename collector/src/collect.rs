@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::follow::{Follower, Pace};
 use crate::format::LineFormat;
 use crate::metrics::Metrics;
-use crate::overflow::Lanes;
+use crate::outgoing::Packer;
 use crate::places::Places;
 use crate::reading::{Batch, Lines, Reading};
 use crate::sight::{Look, Sight};
@@ -34,8 +34,8 @@ pub struct Setup {
     pub state_dir: PathBuf,
     /// Relative paths of sources begin here.
     pub base: PathBuf,
-    /// Which lane an event takes.
-    pub lanes: Lanes,
+    /// How events travel.
+    pub packer: Packer,
     /// What it counts.
     pub metrics: Metrics,
     /// Where it tells how it is.

@@ -217,7 +217,7 @@ impl Reading {
         }
         (batch.accepted, batch.rejected) = (events.len() as u64, rejects.len() as u64);
         let arrived_at_ms = arrived_at.timestamp_millis();
-        batch.load = outgoing::load(&events, arrived_at_ms, self.source.backfill, &self.setup.lanes);
+        batch.load = self.setup.packer.load(&events, arrived_at_ms, self.source.backfill);
         if !rejects.is_empty() {
             batch.load.push((Topic::Rejects, rejects));
         }

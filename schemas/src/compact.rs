@@ -16,7 +16,7 @@ use crate::{Event, Quantity};
 
 mod encode;
 
-pub use encode::encode;
+pub use encode::{bytes_at_most, encode};
 
 /// Most events in a batch: bounds what a reader holds for one record.
 pub const EVENTS_MAX: usize = 16_384;

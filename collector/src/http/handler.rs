@@ -217,7 +217,7 @@ impl Job {
         let accepted = events.len();
         let arrived_at_ms = self.now.timestamp_millis();
         let backfill = self.speaker.backfill();
-        let mut load = outgoing::load(&events, arrived_at_ms, backfill, &self.shared.lanes);
+        let mut load = self.shared.packer.load(&events, arrived_at_ms, backfill);
         if !refused.is_empty() {
             let record = |one: &Refused| {
                 outgoing::reject(&judge::reject(one, elements[one.index], &self.request_id, &rules))

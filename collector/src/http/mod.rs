@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::overflow::Lanes;
+use crate::outgoing::Packer;
 use crate::spool::intake::Intake;
 
 pub mod answer;
@@ -81,7 +81,7 @@ pub struct Setup {
     /// Where events go.
     pub intake: Intake,
     /// Who takes which lane.
-    pub lanes: Lanes,
+    pub packer: Packer,
     /// What it counts.
     pub metrics: metrics::HttpMetrics,
     /// Events by source and verdict.
@@ -96,7 +96,7 @@ struct Shared {
     keys: auth::Keys,
     tls: Option<tls::Tls>,
     intake: Intake,
-    lanes: Lanes,
+    packer: Packer,
     memory: Arc<body::Memory>,
     requests: Semaphore,
     metrics: metrics::HttpMetrics,
@@ -121,7 +121,7 @@ impl Ingest {
     /// # Errors
     /// [`HttpError`].
     pub async fn start(setup: Setup) -> Result<Self, HttpError> {
-        let Setup { config, tokens, mut sources, intake, lanes, metrics, records, health } = setup;
+        let Setup { config, tokens, mut sources, intake, packer, metrics, records, health } = setup;
         let wanted = config.listen.unwrap_or(config::LISTEN);
         let failed = |error| HttpError::Listen { address: wanted, error };
         sources.extend(config.reserved_sources.iter().cloned());
@@ -139,7 +139,7 @@ impl Ingest {
             keys,
             tls,
             intake,
-            lanes,
+            packer,
             metrics,
             records,
             part,

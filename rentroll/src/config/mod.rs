@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rentroll_collector::http::config::HttpConfig;
+use rentroll_collector::outgoing::Encoding;
 use rentroll_collector::overflow::OverflowConfig;
 use rentroll_collector::source::SourceConfig;
 use rentroll_collector::spool::SpoolConfig;
@@ -145,6 +146,8 @@ pub struct Http {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collector {
+    /// How events travel to the aggregator.
+    pub encoding: Encoding,
     /// `[[collector.sources]]`
     pub sources: Vec<SourceConfig>,
     /// `[collector.overflow]`

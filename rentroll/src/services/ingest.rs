@@ -66,7 +66,7 @@ impl Ingesting {
                 config: http,
                 tokens: config.path(&config.files.tokens),
                 sources: config.collector.sources.iter().map(|source| source.name.clone()).collect(),
-                lanes: collector.lanes.clone(),
+                packer: collector.packer.clone(),
                 metrics: HttpMetrics::register(registry)?,
                 records: collector.metrics.records.clone(),
                 health: collector.health.clone(),

@@ -9,6 +9,7 @@ use rentroll_aggregator::activity::Activity;
 use rentroll_aggregator::run as aggregator;
 use rentroll_aggregator::worker::BatchLimits;
 use rentroll_collector::collect::{self, CollectError, Mode, Progress};
+use rentroll_collector::outgoing::Packer;
 use rentroll_collector::overflow::Lanes;
 use rentroll_engines::health::Health;
 use rentroll_engines::health::lag::LagRule;
@@ -114,7 +115,11 @@ impl System {
             let metrics = rentroll_collector::metrics::Metrics::register(&registry)?;
             let setup = collect::Setup {
                 log: log.clone(),
-                lanes: Lanes::new(&config.collector.overflow, metrics.overflow.clone()),
+                packer: Packer {
+                    lanes: Lanes::new(&config.collector.overflow, metrics.overflow.clone()),
+                    encoding: config.collector.encoding,
+                    partitions: log.partitions(),
+                },
                 state_dir: config.data_dir().join("collector"),
                 base: config.base.clone(),
                 metrics,

@@ -19,6 +19,20 @@ pub fn encode<'e, 'a: 'e>(events: impl ExactSizeIterator<Item = &'e Event<'a>>) 
     writer.batch.encode_to_vec()
 }
 
+/// No fewer bytes than `event` can add to a batch.
+pub fn bytes_at_most(event: &Event<'_>) -> usize {
+    let measures: usize = event.measures.iter().map(|(name, _)| name.len() + 64).sum();
+    let dimensions: usize = event.dimensions.iter().map(|(name, text)| name.len() + text.len() + 24).sum();
+    let corrected = event.correction.as_ref().map_or(0, |correction| correction.id.len() + 32);
+    96 + event.id.len()
+        + event.tenant.len()
+        + event.source.len()
+        + event.kind.len()
+        + measures
+        + dimensions
+        + corrected
+}
+
 #[derive(Default)]
 struct Writer<'e> {
     batch: EventBatch,
