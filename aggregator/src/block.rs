@@ -16,32 +16,35 @@ pub struct Block {
     pub columns: Vec<&'static str>,
     /// Rows in it.
     pub rows: usize,
-    /// The encoded block; empty for no rows.
-    pub bytes: Bytes,
+    /// The encoded block, cut where columns end: what is large is not copied together. Empty for no rows.
+    pub parts: Vec<Bytes>,
 }
 
 /// Columns on their way to a block.
 pub struct BlockBuilder {
     columns: Vec<&'static str>,
     rows: usize,
+    parts: Vec<Bytes>,
+    /// What follows `parts`.
     out: BytesMut,
-    count_at: usize,
 }
 
+/// Columns from this size on go out as they are.
+const OWN_PART_BYTES: usize = 4096;
+
 impl BlockBuilder {
-    /// For `rows` rows of about `row_bytes` bytes, in at most 127 columns.
-    pub fn new(rows: usize, row_bytes: usize) -> Self {
-        let mut out = BytesMut::with_capacity(rows * row_bytes + 4096);
-        let count_at = out.len();
+    /// For `rows` rows in at most 127 columns.
+    pub fn new(rows: usize) -> Self {
+        let mut out = BytesMut::with_capacity(OWN_PART_BYTES);
         out.put_u8(0);
         put_length(&mut out, rows);
-        BlockBuilder { columns: Vec::new(), rows, out, count_at }
+        BlockBuilder { columns: Vec::new(), rows, parts: Vec::new(), out }
     }
 
     /// A column of fixed width, already encoded. It must hold as many values as the block has rows.
-    pub fn column(&mut self, name: &'static str, kind: &str, values: &[u8]) -> &mut Self {
+    pub fn column(&mut self, name: &'static str, kind: &str, values: Vec<u8>) -> &mut Self {
         self.head(name, kind);
-        self.out.put_slice(values);
+        self.put(values);
         self
     }
 
@@ -53,18 +56,32 @@ impl BlockBuilder {
     }
 
     /// An array column: where each row's elements end, then the elements.
-    pub fn arrays(&mut self, name: &'static str, kind: &str, ends: &[u8], elements: &[u8]) -> &mut Self {
+    pub fn arrays(&mut self, name: &'static str, kind: &str, ends: Vec<u8>, elements: Vec<u8>) -> &mut Self {
         self.head(name, kind);
-        self.out.put_slice(ends);
-        self.out.put_slice(elements);
+        self.put(ends);
+        self.put(elements);
         self
     }
 
     /// The block.
     pub fn finish(mut self) -> Block {
-        self.out[self.count_at] = self.columns.len() as u8;
-        let bytes = if self.rows == 0 { Bytes::new() } else { self.out.freeze() };
-        Block { columns: self.columns, rows: self.rows, bytes }
+        if self.rows == 0 {
+            return Block { columns: self.columns, rows: 0, parts: Vec::new() };
+        }
+        self.parts.push(self.out.freeze());
+        // The first part begins with the number of columns.
+        let mut first = BytesMut::from(self.parts[0].as_ref());
+        first[0] = self.columns.len() as u8;
+        self.parts[0] = first.freeze();
+        Block { columns: self.columns, rows: self.rows, parts: self.parts }
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) {
+        if bytes.len() < OWN_PART_BYTES {
+            return self.out.put_slice(&bytes);
+        }
+        self.parts.push(self.out.split().freeze());
+        self.parts.push(bytes.into());
     }
 
     fn head(&mut self, name: &'static str, kind: &str) {
@@ -162,15 +179,26 @@ mod tests {
 
     #[test]
     fn a_block_names_its_columns_and_their_types() {
-        let mut block = BlockBuilder::new(2, 8);
+        let mut block = BlockBuilder::new(2);
         let mut words = Words::new(vec![b"a", b"b"], 2);
         words.push(1);
         words.push(0);
-        block.column("n", "UInt8", &[7, 8]).words("w", &words);
+        block.column("n", "UInt8", vec![7, 8]).words("w", &words);
         let block = block.finish();
         assert_eq!((block.rows, &block.columns[..]), (2, &["n", "w"][..]));
-        let bytes = block.bytes;
+        let bytes = block.parts.concat();
         assert_eq!(&bytes[..12], b"\x02\x02\x01n\x05UInt8\x07\x08");
         assert_eq!(&bytes[bytes.len() - 2..], [1, 0]);
+    }
+
+    #[test]
+    fn a_large_column_is_a_part_of_its_own() {
+        let mut block = BlockBuilder::new(OWN_PART_BYTES);
+        block.column("a", "UInt8", vec![1; OWN_PART_BYTES]).column("b", "UInt8", vec![2; OWN_PART_BYTES]);
+        let block = block.finish();
+        assert_eq!(block.parts[0][0], 2);
+        let whole = block.parts.concat();
+        assert_eq!(whole.len(), 3 + 2 * (2 + 6 + OWN_PART_BYTES));
+        assert_eq!(&whole[whole.len() - OWN_PART_BYTES - 8..][..8], b"\x01b\x05UInt8");
     }
 }

@@ -212,15 +212,18 @@ impl Columns {
         }
     }
 
-    /// The places of `rows` in the order in which the table sorts them: tenant, type, time.
-    pub fn sorted(&self, mut places: Vec<u32>) -> Vec<u32> {
+    /// The given places in the order in which the table sorts its rows: tenant, type, time.
+    pub fn sorted(&self, places: Vec<u32>) -> Vec<u32> {
         let (tenants, kinds) = (self.tenants.ranks(), self.kinds.ranks());
-        places.sort_unstable_by_key(|place| {
-            let row = &self.rows[*place as usize];
-            let kind = self.class_of(row).kind;
-            (tenants[row.tenant as usize], kinds[kind as usize], row.time_us, *place)
-        });
-        places
+        // Keys beside each other: looking into the rows for each comparison would miss the cache every time.
+        let key = |place: u32| {
+            let row = &self.rows[place as usize];
+            let (tenant, kind) = (tenants[row.tenant as usize], kinds[self.class_of(row).kind as usize]);
+            (u64::from(tenant) << 32 | u64::from(kind), row.time_us, place)
+        };
+        let mut keys: Vec<(u64, i64, u32)> = places.into_iter().map(key).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, _, place)| place).collect()
     }
 }
 

@@ -6,9 +6,6 @@ use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
 use crate::columns::Columns;
 use crate::plan::Plan;
 
-/// Bytes of a row of common size; only to reserve room.
-const ROW_BYTES: usize = 192;
-
 /// Rows being encoded.
 pub struct EventRows<'a> {
     columns: &'a Columns,
@@ -109,29 +106,29 @@ impl<'a> EventRows<'a> {
         let rows = self.rows;
         let partition = (plan.partition as u16).to_le_bytes().repeat(rows);
         let first = plan.first.to_le_bytes().repeat(rows);
-        let mut block = BlockBuilder::new(rows, ROW_BYTES);
+        let mut block = BlockBuilder::new(rows);
         block
-            .column("tenant", "String", &self.tenant)
+            .column("tenant", "String", self.tenant)
             .words("type", &self.kind)
-            .column("time", "DateTime64(6, 'UTC')", &self.time)
-            .column("identity_high", "UInt64", &self.identity_high)
-            .column("identity_low", "UInt64", &self.identity_low)
-            .column("id", "String", &self.id)
+            .column("time", "DateTime64(6, 'UTC')", self.time)
+            .column("identity_high", "UInt64", self.identity_high)
+            .column("identity_low", "UInt64", self.identity_low)
+            .column("id", "String", self.id)
             .words("source", &self.source)
-            .column("arrived_at", "DateTime64(3, 'UTC')", &self.arrived_at)
-            .column("content", "UInt32", &self.content)
+            .column("arrived_at", "DateTime64(3, 'UTC')", self.arrived_at)
+            .column("content", "UInt32", self.content)
             .words("measure_names", &self.measure_names)
-            .arrays("measure_values", "Array(Decimal(38, 9))", &self.measure_ends, &self.measure_values)
+            .arrays("measure_values", "Array(Decimal(38, 9))", self.measure_ends, self.measure_values)
             .words("dimension_names", &self.dimension_names)
-            .arrays("dimension_values", "Array(String)", &self.dimension_ends, &self.dimension_values)
-            .column("meters", "UInt16", &self.meters)
+            .arrays("dimension_values", "Array(String)", self.dimension_ends, self.dimension_values)
+            .column("meters", "UInt16", self.meters)
             .words("log_topic", &Words::constant(plan.topic.name(), rows))
-            .column("log_partition", "UInt16", &partition)
-            .column("log_batch", "UInt64", &first);
+            .column("log_partition", "UInt16", partition)
+            .column("log_batch", "UInt64", first);
         if self.columns.has_corrections() {
             block
-                .column("correction", "Enum8('none' = 0, 'voids' = 1, 'amends' = 2)", &self.corrections)
-                .column("corrects", "FixedString(16)", &self.corrects);
+                .column("correction", "Enum8('none' = 0, 'voids' = 1, 'amends' = 2)", self.corrections)
+                .column("corrects", "FixedString(16)", self.corrects);
         }
         block.finish()
     }

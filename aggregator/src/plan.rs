@@ -195,6 +195,28 @@ impl Plan {
         Ok(rows.collect())
     }
 
+    /// Whether events of this batch, which arrived between those two moments, are in the store. They are one insert,
+    /// so some are all.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn is_stored(&self, store: &Store, from_ms: i64, to_ms: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT count() > 0 FROM events \
+                   WHERE arrived_at >= fromUnixTimestamp64Milli({from:Int64}) \
+                   AND arrived_at <= fromUnixTimestamp64Milli({to:Int64}) \
+                   AND log_topic = {topic:String} AND log_partition = {partition:UInt16} \
+                   AND log_batch = {first:UInt64}";
+        let query = store
+            .client()
+            .query(sql)
+            .param("from", from_ms)
+            .param("to", to_ms)
+            .param("topic", self.topic.name())
+            .param("partition", self.partition)
+            .param("first", self.first);
+        query.fetch_one().await.map_err(|error| store.error(error))
+    }
+
     /// How many batches were planned since this one was, here and in other partitions: each insert of theirs has
     /// pushed one of this plan's tokens further out of the store's memory.
     ///

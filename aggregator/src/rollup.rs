@@ -8,8 +8,6 @@ use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
 use crate::columns::{Class, Columns, Row};
 use crate::names::Names;
 
-/// Bytes of a row, with names of common length; only to reserve room.
-const ROW_BYTES: usize = 112;
 /// The key of a meter that groups by nothing: see [`Meter::group_key`].
 const NO_DIMENSIONS: &[u8] = b"{}";
 
@@ -22,6 +20,7 @@ pub struct Rollup {
     /// By meter.
     cells: Vec<Vec<Cell>>,
     dimensions: Names,
+    groups: Groups,
     applied: HashMap<u32, Vec<Applied>>,
     /// Events of a meter whose value was missing or not a number, by meter.
     pub without_value: HashMap<String, u64>,
@@ -36,6 +35,42 @@ struct Applied {
     filter: Vec<(usize, Vec<Box<[u8]>>)>,
     /// Names and places of the dimensions that it groups by; a missing one is empty.
     group_by: Vec<(String, Option<usize>)>,
+    /// The list of those names, as a number.
+    group: u32,
+}
+
+/// The texts that a meter groups by, and what they are in the table: the JSON of each is written once a batch.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Lists of names.
+    lists: Names,
+    /// The number of a list and the texts, each behind its length.
+    texts: Names,
+    /// By number of `texts`: number of the dimensions.
+    dimensions: Vec<u32>,
+    scratch: Vec<u8>,
+}
+
+impl Groups {
+    fn number(&mut self, meter: &Applied, columns: &Columns, row: &Row, dimensions: &mut Names) -> u32 {
+        if meter.group_by.is_empty() {
+            return dimensions.number(NO_DIMENSIONS);
+        }
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&meter.group.to_le_bytes());
+        for (_, place) in &meter.group_by {
+            put_text(&mut self.scratch, place.map_or(&[][..], |nth| columns.text(row, nth)));
+        }
+        let number = self.texts.number(&self.scratch) as usize;
+        if number == self.dimensions.len() {
+            self.dimensions.push(dimensions.number(&group_key(&meter.group_by, columns, row)));
+        }
+        self.dimensions[number]
+    }
+
+    fn list(&mut self, meter: &Meter) -> u32 {
+        self.lists.number(meter.group_by.join("\0").as_bytes())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +112,10 @@ impl Rollup {
     /// Adds an event; returns how many meters it matched.
     pub fn add(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> u16 {
         self.cells.resize_with(meters.meters.len(), Vec::new);
+        let groups = &mut self.groups;
         let applied = self.applied.entry(row.class).or_insert_with(|| {
-            applied(meters, columns.class_of(row), columns.kinds.text(columns.class_of(row).kind))
+            let class = columns.class_of(row);
+            applied(meters, class, columns.kinds.text(class.kind), groups)
         });
         let mut matched = 0;
         // The window admits only times that a DateTime holds.
@@ -101,10 +138,7 @@ impl Rollup {
                     continue;
                 }
             };
-            let dimensions = match meter.group_by.is_empty() {
-                true => self.dimensions.number(NO_DIMENSIONS),
-                false => self.dimensions.number(&group_key(&meter.group_by, columns, row)),
-            };
+            let dimensions = self.groups.number(meter, columns, row, &mut self.dimensions);
             let cell = Cell {
                 tenant: row.tenant,
                 bucket,
@@ -162,14 +196,14 @@ impl Rollup {
                 put_quantity(&mut quantities[2], extremes[1]);
             }
         }
-        let [totals, least, greatest] = &quantities;
-        let mut block = BlockBuilder::new(rows, ROW_BYTES);
+        let [totals, least, greatest] = quantities;
+        let mut block = BlockBuilder::new(rows);
         block
             .words("meter", &meter_column)
-            .column("tenant", "String", &tenants)
-            .column("bucket", "DateTime('UTC')", &buckets)
-            .column("dimensions", "String", &dimensions)
-            .column("events", "Int64", &events)
+            .column("tenant", "String", tenants)
+            .column("bucket", "DateTime('UTC')", buckets)
+            .column("dimensions", "String", dimensions)
+            .column("events", "Int64", events)
             .column("total", "Decimal(38, 9)", totals)
             .column("least_value", "Decimal(38, 9)", least)
             .column("greatest_value", "Decimal(38, 9)", greatest);
@@ -178,9 +212,9 @@ impl Rollup {
 }
 
 /// What the meters make of a class; those that have nothing to do with it are left out.
-fn applied(meters: &Meters, class: &Class, kind: &[u8]) -> Vec<Applied> {
+fn applied(meters: &Meters, class: &Class, kind: &[u8], groups: &mut Groups) -> Vec<Applied> {
     let dimension = |name: &str| class.dimensions.iter().position(|given| given == name);
-    let apply = |(number, meter): (usize, &Meter)| {
+    let mut apply = |(number, meter): (usize, &Meter)| {
         if meter.event_type.as_bytes() != kind {
             return None;
         }
@@ -195,9 +229,9 @@ fn applied(meters: &Meters, class: &Class, kind: &[u8]) -> Vec<Applied> {
             }
         };
         let group_by = meter.group_by.iter().map(|name| (name.clone(), dimension(name))).collect();
-        Some(Applied { meter: number as u32, value, filter, group_by })
+        Some(Applied { meter: number as u32, value, filter, group_by, group: groups.list(meter) })
     };
-    meters.meters.iter().enumerate().filter_map(apply).collect()
+    meters.meters.iter().enumerate().filter_map(&mut apply).collect()
 }
 
 /// The same as [`Meter::group_key`].

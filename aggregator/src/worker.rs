@@ -40,6 +40,8 @@ const MAIN_TURNS_MAX: u32 = 8;
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// A batch is also cut at so many bytes: what it holds of records, rows and blocks is some three times as much.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+/// A worker that is behind waits so many times longer for its batch to fill.
+const BEHIND_WAITS: u32 = 8;
 /// A plan whose tokens may be further back than this is not repeated on their word alone. The store remembers
 /// 100,000 blocks a table; one batch may take several, since each partition of the table is a block of its own.
 const TOKENS_SURE: u64 = 5_000;
@@ -285,6 +287,7 @@ impl Worker {
         let stop = self.shared.stop.clone();
         let lane = &mut self.lanes[index];
         let deadline = Instant::now() + limits.wait;
+        let late = Instant::now() + limits.wait * BEHIND_WAITS;
         let mut records: Vec<Positioned> = Vec::new();
         let (mut month, mut events, mut bytes) = (None, 0, 0);
         loop {
@@ -299,7 +302,11 @@ impl Worker {
                 bytes += next.record.value.len();
                 records.extend(lane.ahead.pop_front());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let mut left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && records.last().is_some_and(|last| is_behind(last, limits.wait)) {
+                // What is late already gains more from fewer and larger batches than from an earlier one.
+                left = late.saturating_duration_since(Instant::now());
+            }
             if events >= limits.records_max || left.is_zero() || stop.load(Ordering::Relaxed) {
                 return Ok(records);
             }
@@ -359,7 +366,11 @@ impl Worker {
         let arrived_at = records.first().map_or_else(Utc::now, |first| judge::arrival(&first.record));
         let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
         let known_rejects = self.known_rejects(&intake, plan, arrived_at)?;
-        let batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
+        let mut batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
+        if repeated && self.is_stored(plan, &intake)? {
+            // The rollups were doubted before.
+            batch.events = Block::default();
+        }
         drop(intake);
         self.store_batch(plan, batch)?;
         self.commit(index, plan.next)?;
@@ -392,6 +403,21 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether the events of a plan are in, asked where the store may have forgotten the plan's tokens.
+    fn is_stored(&self, plan: &Plan, intake: &Intake) -> Result<bool, WorkerError> {
+        let arrivals = || intake.columns.rows.iter().map(|row| row.arrived_at_ms);
+        let (Some(from_ms), Some(to_ms)) = (arrivals().min(), arrivals().max()) else {
+            return Ok(false);
+        };
+        self.patiently("look whether a batch is in", |worker| {
+            let store = &worker.shared.store;
+            worker.shared.runtime.block_on(async {
+                Ok(plan.batches_since(store).await? > TOKENS_SURE
+                    && plan.is_stored(store, from_ms, to_ms).await?)
+            })
+        })
     }
 
     /// What a repeated batch inserts again is dropped by its tokens, which the store remembers for so many blocks and no
@@ -484,14 +510,14 @@ impl Worker {
     fn insert_block(&self, plan: &Plan, table: &str, block: &Block) -> Result<(), WorkerError> {
         match block.rows {
             0 => Ok(()),
-            _ => self.insert(plan, table, &block.columns, "Native", &block.bytes),
+            _ => self.insert(plan, table, &block.columns, "Native", &block.parts),
         }
     }
 
     fn insert_rows(&self, plan: &Plan, table: &str, columns: &[&str], rows: Rows) -> Result<(), WorkerError> {
         match rows.count() {
             0 => Ok(()),
-            _ => self.insert(plan, table, columns, "RowBinary", &rows.into_bytes()),
+            _ => self.insert(plan, table, columns, "RowBinary", &[rows.into_bytes()]),
         }
     }
 
@@ -501,12 +527,13 @@ impl Worker {
         table: &str,
         columns: &[&str],
         format: &str,
-        bytes: &Bytes,
+        parts: &[Bytes],
     ) -> Result<(), WorkerError> {
         let token = plan.token(table);
         self.patiently(&format!("insert into {table}"), |worker| {
             let started = Instant::now();
-            let insert = worker.shared.store.insert(table, columns, format, bytes.clone(), Some(&token));
+            let insert =
+                worker.shared.store.insert_parts(table, columns, format, parts.to_vec(), Some(&token));
             let result = worker.shared.runtime.block_on(insert);
             worker.shared.metrics.insert_seconds.observe(started.elapsed().as_secs_f64());
             worker.shared.metrics.store_up.set(f64::from(u8::from(result.is_ok())));
@@ -552,6 +579,12 @@ impl Worker {
             wait = (wait * 2).min(Duration::from_secs(5));
         }
     }
+}
+
+/// Whether the record has waited in the log for longer than a batch may take to fill.
+fn is_behind(record: &Positioned, wait: Duration) -> bool {
+    let waited_ms = Utc::now().timestamp_millis().saturating_sub(record.record.arrived_at_ms);
+    u128::try_from(waited_ms).is_ok_and(|waited_ms| waited_ms > 2 * wait.as_millis())
 }
 
 fn arrival_month(record: &Positioned) -> (i32, u32) {

@@ -79,6 +79,21 @@ impl Store {
         rows: Bytes,
         token: Option<&str>,
     ) -> Result<(), StoreError> {
+        self.insert_parts(table, columns, format, vec![rows], token).await
+    }
+
+    /// As [`Store::insert`], for rows that are cut anywhere into parts: they need not be copied together.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn insert_parts(
+        &self,
+        table: &str,
+        columns: &[&str],
+        format: &str,
+        rows: Vec<Bytes>,
+        token: Option<&str>,
+    ) -> Result<(), StoreError> {
         let names: Vec<String> = columns.iter().map(|column| quote_name(column)).collect();
         let sql = format!("INSERT INTO {} ({}) FORMAT {format}", quote_name(table), names.join(", "));
         let mut insert = self
@@ -91,7 +106,9 @@ impl Store {
         if let Some(token) = token {
             insert = insert.with_setting("insert_deduplication_token", token);
         }
-        insert.send(rows).await.map_err(|error| self.error(error))?;
+        for part in rows {
+            insert.send(part).await.map_err(|error| self.error(error))?;
+        }
         insert.end().await.map_err(|error| self.error(error))
     }
 
