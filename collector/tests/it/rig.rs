@@ -11,6 +11,7 @@ use rentroll_collector::http::config::HttpConfig;
 use rentroll_collector::http::metrics::HttpMetrics;
 use rentroll_collector::http::{Ingest, Setup};
 use rentroll_collector::metrics::Metrics;
+use rentroll_collector::outgoing::{Encoding, Packer};
 use rentroll_collector::overflow::{Lanes, OverflowConfig};
 use rentroll_collector::spool::Spool;
 use rentroll_collector::spool::intake::{Ack, Intake};
@@ -57,10 +58,14 @@ impl Rig {
             tokens: dir.path().join("tokens.toml"),
             sources: vec!["web".into()],
             intake: Intake::new(log.clone(), spool, ack, Duration::from_millis(300)),
-            lanes: Lanes::new(
-                &OverflowConfig { enabled: false, ..OverflowConfig::default() },
-                metrics.overflow.clone(),
-            ),
+            packer: Packer {
+                lanes: Lanes::new(
+                    &OverflowConfig { enabled: false, ..OverflowConfig::default() },
+                    metrics.overflow.clone(),
+                ),
+                encoding: Encoding::Json,
+                partitions: log.partitions(),
+            },
             metrics: HttpMetrics::register(&registry).unwrap(),
             records: metrics.records.clone(),
             health: health.clone(),
