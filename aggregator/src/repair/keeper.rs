@@ -21,6 +21,8 @@ use crate::watch::Watch;
 
 /// Between two passes: how late a correction shows in the rollups.
 pub const EVERY: Duration = Duration::from_secs(10);
+/// How often one that has no part in it looks whether it has.
+const STANDBY_EVERY: Duration = Duration::from_secs(1);
 /// How late a stop is noticed between two passes.
 const STOP_WAIT: Duration = Duration::from_millis(50);
 /// Hours checked in one pass: the rest follows in the next, so that a stop does not wait for long.
@@ -37,8 +39,8 @@ pub struct Keeper {
     pub meters: Arc<Meters>,
     /// How long after its end an hour is checked.
     pub after: TimeDelta,
-    /// What it counts.
-    pub metrics: Metrics,
+    /// What it counts; `None` where nobody asks.
+    pub metrics: Option<Metrics>,
 }
 
 /// What came of a pass.
@@ -95,7 +97,9 @@ impl Keeper {
             }
             for table in Table::ALL {
                 let count = differences.iter().filter(|one| one.table == table).count() as u64;
-                self.metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
+                if let Some(metrics) = &self.metrics {
+                    metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
+                }
             }
             dirty::close(&self.store, &marks).await?;
             pass.checked += 1;
@@ -137,7 +141,7 @@ impl Keeping {
             store: setup.store.clone(),
             meters: setup.meters.clone(),
             after: TimeDelta::from_std(setup.proof_after).unwrap_or(TimeDelta::MAX),
-            metrics: setup.metrics.clone(),
+            metrics: Some(setup.metrics.clone()),
         };
         let (runtime, part) = (runtime.clone(), setup.health.part("aggregator/proof"));
         let (is_first, stopped) = (watch.is_first(), stop.clone());
@@ -181,7 +185,7 @@ fn keep(
         } else {
             part.waiting("the aggregator that reads usage/0 checks the rollups");
         }
-        let until = Instant::now() + EVERY;
+        let until = Instant::now() + if is_first() { EVERY } else { STANDBY_EVERY };
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(STOP_WAIT);
         }

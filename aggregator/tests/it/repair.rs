@@ -1,7 +1,6 @@
 //! Rollups are what the events make them: after corrections, in whatever order they come, and after damage.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rentroll_aggregator::metrics::Metrics;
 use rentroll_aggregator::repair::check::Span;
 use rentroll_aggregator::repair::keeper::{Keeper, Pass};
 use rentroll_aggregator::repair::{Outcome, Proof, Table, dirty};
@@ -27,7 +26,7 @@ async fn keeper(pipeline: &Pipeline) -> Keeper {
         store: pipeline.store.clone(),
         meters: std::sync::Arc::new(pipeline.meters.clone()),
         after: TimeDelta::minutes(10),
-        metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
+        metrics: None,
     }
 }
 
@@ -267,6 +266,20 @@ async fn hours_that_ended_and_hours_that_are_marked_are_checked() {
     assert_eq!((pass.checked, pass.left), (1, 0));
     assert!(pass.repaired >= 4, "{pass:?}");
     rollups_say(&pipeline, 3, 100, 10, 70).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_may_all_be_sums() {
+    let mut pipeline = Pipeline::new("repair_sums").await;
+    pipeline.meters.meters.retain(|meter| meter.name == "egress_bytes");
+    let time = format!("{HOUR}:05:03Z");
+    pipeline.send(&[event("1", &time, 10), event("2", &time, 20)]).await;
+    correct(&pipeline, "v", "voids", "1", &time, 0).await;
+    assert!(settle(&pipeline).await.repaired > 0);
+    for table in Table::ALL.map(Table::name) {
+        let (events, total, ..) = rollup(&pipeline, table, "egress_bytes").await;
+        assert_eq!((events, total.as_str()), (1, "20"), "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

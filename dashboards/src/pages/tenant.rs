@@ -1,5 +1,6 @@
 //! `/tenants/{tenant}`: why it is billed what it is billed.
 
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use rentroll_schemas::Quantity;
 use rust_decimal::Decimal;
@@ -41,6 +42,23 @@ pub struct MeterUsage {
     pub events: u64,
 }
 
+/// An event that does not count, since a later one corrects it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corrected {
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// Its source.
+    pub source: String,
+    /// Its type.
+    pub kind: String,
+    /// The sender's id.
+    pub id: String,
+    /// The correction replaces it, rather than voids it.
+    pub is_amended: bool,
+    /// The correction's id, of the same source.
+    pub by: String,
+}
+
 /// The page's values.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -58,12 +76,17 @@ pub struct View {
     pub invoices: Vec<InvoiceRow>,
     /// Its cost by pool.
     pub pools: Vec<PoolShare>,
+    /// Its newest events that do not count.
+    pub corrected: Vec<Corrected>,
 }
 
 impl View {
     /// Whether the tenant has anything at all in the window.
     pub fn is_empty(&self) -> bool {
-        self.usage.iter().all(|usage| usage.events == 0) && self.invoices.is_empty() && self.pools.is_empty()
+        self.usage.iter().all(|usage| usage.events == 0)
+            && self.invoices.is_empty()
+            && self.pools.is_empty()
+            && self.corrected.is_empty()
     }
 }
 
@@ -82,6 +105,9 @@ pub fn render(view: &View) -> Markup {
             (parts::stats(&stats(view)))
             section.charts { @for chart in &view.charts { (chart::figure(chart)) } }
             section { h2 { "Usage" } (usage(view)) }
+            @if !view.corrected.is_empty() {
+                section { h2 { "Corrected events" } (corrected(view)) }
+            }
             @if let Some(month) = &view.month {
                 section { h2 { "Invoices" } (invoices(view)) }
                 section { h2 { "Allocated cost" } (pools(view, month)) }
@@ -125,6 +151,27 @@ fn usage(view: &View) -> Markup {
         ]
     });
     Table { caption: "Usage by meter".to_owned(), columns, rows: rows.collect(), foot: Vec::new() }.render()
+}
+
+fn corrected(view: &View) -> Markup {
+    let columns = vec![
+        Column::text("Time"),
+        Column::text("Source"),
+        Column::text("Type"),
+        Column::text("Event"),
+        Column::text("Counts nothing since"),
+    ];
+    let rows = view.corrected.iter().map(|event| {
+        vec![
+            html! { (text::minute_utc(event.time)) },
+            html! { bdi { (event.source) } },
+            html! { code { (event.kind) } },
+            html! { code { (event.id) } },
+            html! { code { (event.by) } @if event.is_amended { " counts in its place" } @else { " voids it" } },
+        ]
+    });
+    let caption = "The newest events that were voided or amended".to_owned();
+    Table { caption, columns, rows: rows.collect(), foot: Vec::new() }.render()
 }
 
 fn invoices(view: &View) -> Markup {

@@ -61,8 +61,10 @@ impl Reader {
     }
 
     async fn all_metered(&self) -> Result<HealthCheck, ReadError> {
-        let (unmatched, all): (u64, u64) =
-            self.query("SELECT countIf(meters = 0), count() FROM events").fetch_one().await?;
+        let (unmatched, all): (u64, u64) = self
+            .query("SELECT countIf(meters = 0 AND correction != 'voids'), count() FROM events")
+            .fetch_one()
+            .await?;
         let detail =
             format!("{} of {} stored events match no meter", text::count(unmatched), text::count(all));
         Ok(match unmatched {

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::{BUCKET_IN_WINDOW, ReadError, Reader, decimal, quantity, with_window};
+use rentroll_schemas::effective;
+
+use super::{BUCKET_IN_WINDOW, ReadError, Reader, decimal, quantity, time_ms, with_window};
 use crate::model::{AllocationRun, TenantRow};
-use crate::pages::tenant::{MeterUsage, PoolShare};
+use crate::pages::tenant::{Corrected, MeterUsage, PoolShare};
 use crate::window::Window;
+
+/// Corrected events on a page. Who has more asks the store.
+const CORRECTED_MAX: u32 = 20;
 
 impl Reader {
     /// Usage by meter; the quantities are those of `row`.
@@ -23,6 +28,27 @@ impl Reader {
             meter,
         });
         Ok(usage.collect())
+    }
+
+    /// The newest events of the window that do not count, since a later one voids or amends them.
+    pub async fn corrected(&self, window: &Window, tenant: &str) -> Result<Vec<Corrected>, ReadError> {
+        let own = "tenant = {tenant:String}";
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(CAST(original.time AS DateTime64(3, 'UTC'))), toString(original.source), \
+             toString(original.type), original.id, by.correction = 'amends', by.id \
+             FROM (SELECT time, source, type, id, identity FROM events WHERE {own} AND correction != 'voids' \
+               AND time >= toDateTime({{from:UInt32}}, 'UTC') AND time < toDateTime({{to:UInt32}}, 'UTC')) AS original \
+             INNER JOIN ({in_force}) AS by ON original.identity = by.corrects \
+             ORDER BY original.time DESC, original.id, by.id LIMIT {CORRECTED_MAX}",
+            in_force = effective::in_force_sql("corrects, correction, id", own)
+        );
+        let query = with_window(self.query(&sql), window).param("tenant", tenant);
+        let rows: Vec<(i64, String, String, String, bool, String)> = query.fetch_all().await?;
+        rows.into_iter()
+            .map(|(time, source, kind, id, is_amended, by)| {
+                Ok(Corrected { time: time_ms(time)?, source, kind, id, is_amended, by })
+            })
+            .collect()
     }
 
     /// What each pool of an allocation costs one tenant.

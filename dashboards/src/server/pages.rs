@@ -174,13 +174,14 @@ async fn show_tenant(reader: &Reader, params: &Params, name: String) -> Result<R
             None => Ok(Vec::new()),
         }
     };
-    let (usage, charts, invoices, pools) = tokio::try_join!(
+    let (usage, charts, invoices, corrected, pools) = tokio::try_join!(
         reader.meter_usage(&window, &row),
         reader.charts(&window, Some(&name)),
         reader.invoice_rows(&of_tenant, (0, invoices::ROWS_PER_PAGE)),
+        reader.corrected(&window, &name),
         pools,
     )?;
-    let view = tenant::View { frame, row, usage, charts, month, invoices, pools };
+    let view = tenant::View { frame, row, usage, charts, month, invoices, pools, corrected };
     // A tenant that never was may be a mistyped name; the page says so, and so does the status.
     let ever = view.frame.window.as_ref().is_some_and(|bar| !bar.months.is_empty());
     let status = if view.is_empty() && !ever { StatusCode::NOT_FOUND } else { StatusCode::OK };

@@ -208,6 +208,17 @@ pub(crate) fn invoice_rows() -> Vec<invoices::InvoiceRow> {
     ]
 }
 
+fn corrected(id: &str, is_amended: bool, by: &str) -> tenant::Corrected {
+    tenant::Corrected {
+        time: "2015-05-17T10:05:03Z".parse().unwrap(),
+        source: "web".into(),
+        kind: "http.request".into(),
+        id: id.into(),
+        is_amended,
+        by: by.into(),
+    }
+}
+
 pub(crate) fn tenant() -> tenant::View {
     let share = |pool: &str, units: i64, direct: &str, idle: &str, total: &str| tenant::PoolShare {
         pool: pool.into(),
@@ -235,6 +246,7 @@ pub(crate) fn tenant() -> tenant::View {
             share("database", 482, "24.1", "0", "24.1"),
             share("object_storage", 74_112_331, "4.210944820", "1", "5.210944820"),
         ],
+        corrected: vec![corrected("9f3a", false, "void-9f3a"), corrected("<b>", true, "\u{202e}amend")],
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rentroll_aggregator::activity::Activity;
+use rentroll_aggregator::repair::keeper::Keeper;
 use rentroll_aggregator::run as aggregator;
 use rentroll_aggregator::worker::BatchLimits;
 use rentroll_collector::collect::{self, CollectError, Mode, Progress};
@@ -13,19 +14,23 @@ use rentroll_collector::outgoing::Packer;
 use rentroll_collector::overflow::Lanes;
 use rentroll_engines::health::Health;
 use rentroll_engines::health::lag::LagRule;
+use rentroll_engines::log::embedded::door;
 use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::topics::Topic;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, LogKind};
 use crate::context;
 
 pub mod http;
 pub mod ingest;
 pub mod limits;
 pub mod progress;
+
+/// Passes over the hours that corrections change before `--once` leaves them to the next run.
+const SETTLE_PASSES_MAX: usize = 50;
 
 /// Which parts to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +64,9 @@ pub struct System {
     pub progress: Arc<Progress>,
     /// Where health, metrics and the console are.
     pub address: std::net::SocketAddr,
+    meters: Arc<Meters>,
+    /// Into the embedded log, for commands that have something to append while this process holds it.
+    door: Option<JoinHandle<()>>,
     log: Option<SharedLog>,
     group: String,
     stop_collectors: Arc<AtomicBool>,
@@ -78,6 +86,7 @@ impl System {
     /// Says which part, and why.
     pub async fn start(config: &Config, parts: Parts, mode: Mode) -> anyhow::Result<Self> {
         let meters = Arc::new(context::meters(config)?);
+        let own_meters = meters.clone();
         let catalogue = match parts.needs_store() {
             true => context::catalogue_if_any(config, &meters)?.map(Arc::new),
             false => None,
@@ -139,8 +148,11 @@ impl System {
         };
         let stop_http = Arc::new(tokio::sync::Notify::new());
         let http = tokio::spawn(http::serve(listener, registry, health, console, stop_http.clone()));
+        let door = log.as_ref().and_then(|log| open_door(config, log));
         Ok(System {
             store,
+            meters: own_meters,
+            door,
             progress,
             address,
             log,
@@ -178,6 +190,21 @@ impl System {
             self.fail_if_aggregator_ended().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        self.settle().await
+    }
+
+    /// Brings the rollups up to corrections that have come, as the aggregator does every few seconds while it runs.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let Some(store) = self.store.as_ref().filter(|_| self.aggregator.is_some()) else { return Ok(()) };
+        let (store, meters) = (store.clone(), self.meters.clone());
+        let keeper = Keeper { store, meters, after: chrono::TimeDelta::zero(), metrics: None };
+        for _ in 0..SETTLE_PASSES_MAX {
+            if keeper.settle().await?.left == 0 {
+                return Ok(());
+            }
+        }
+        // Another aggregator is at work on those hours, and sees to them.
+        tracing::info!("some hours are being written; their rollups are checked later");
         Ok(())
     }
 
@@ -271,6 +298,11 @@ impl System {
             // It holds the store until it is gone.
             let _ = limits.await;
         }
+        if let Some(door) = self.door.take() {
+            door.abort();
+            // It holds the log until it is gone.
+            let _ = door.await;
+        }
         self.stop_http.notify_one();
         if tokio::time::timeout(Duration::from_secs(5), &mut self.http).await.is_err() {
             self.http.abort();
@@ -281,6 +313,18 @@ impl System {
         }
         result
     }
+}
+
+/// Lets other commands append to the embedded log. Without it everything else works.
+fn open_door(config: &Config, log: &SharedLog) -> Option<JoinHandle<()>> {
+    let (LogKind::Embedded, log, dir) = (config.log.kind, log.clone(), config.data_dir().join("log")) else {
+        return None;
+    };
+    Some(tokio::spawn(async move {
+        if let Err(error) = door::serve(log, &dir).await {
+            tracing::warn!(%error, "`rentroll rejects replay` will not reach this process");
+        }
+    }))
 }
 
 fn aggregator_setup(

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use clap::Subcommand;
-use rentroll_billing::explain::Explanation;
+use rentroll_billing::explain::{CorrectedEvent, Explanation, MeterExplanation};
 use rentroll_billing::run::Outcome;
 use rentroll_billing::{RunOptions, RunReport};
 
@@ -212,6 +212,7 @@ fn show_explanation(explanation: &Explanation) -> anyhow::Result<()> {
             ]);
         }
         sheet.print()?;
+        corrected(meter)?;
     }
     month::footer(
         &invoice.period.month,
@@ -219,4 +220,22 @@ fn show_explanation(explanation: &Explanation) -> anyhow::Result<()> {
         &format!("data as of {:.19}Z", invoice.data_as_of.to_rfc3339()),
     );
     Ok(())
+}
+
+/// Events that would be in the meter, were they not voided or amended.
+fn corrected(meter: &MeterExplanation) -> anyhow::Result<()> {
+    if meter.corrected.is_empty() {
+        return Ok(());
+    }
+    let unit = format!(">{}", meter.unit);
+    let mut sheet = Sheet::new(&["corrected events (UTC)", "source", "id", &unit, "counts nothing since"]);
+    for event in &meter.corrected {
+        let why = match event.correction.as_str() {
+            "amends" => format!("`{}` counts in its place", event.by_id),
+            _ => format!("`{}` voids it", event.by_id),
+        };
+        let CorrectedEvent { happened_at, source, id, quantity, .. } = event;
+        sheet.row(&[happened_at, source, id, &grouped(quantity), &why]);
+    }
+    sheet.print()
 }

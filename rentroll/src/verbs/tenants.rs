@@ -1,6 +1,7 @@
 //! `rentroll tenants`: who uses how much.
 
 use clickhouse::Row;
+use rentroll_schemas::effective;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Exit;
@@ -49,9 +50,14 @@ struct Totals {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let store = context::store(&config).await?;
+    // What counts: without what was voided or amended, and without voids.
+    let counts = effective::condition_sql("1");
     let totals: Totals = store
         .client()
-        .query("SELECT uniqExact(tenant) AS tenants, count() AS events, toString(sum(measures['bytes'])) AS bytes FROM events")
+        .query(&format!(
+            "SELECT uniqExact(tenant) AS tenants, count() AS events, toString(sum(measures['bytes'])) AS bytes \
+             FROM events WHERE {counts}"
+        ))
         .fetch_one()
         .await
         .map_err(|error| store.error(error))?;
@@ -70,12 +76,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     let tenants: Vec<Tenant> = store
         .client()
-        .query(
+        .query(&format!(
             "SELECT tenant, count() AS events, toString(sum(measures['bytes'])) AS bytes, \
              formatDateTime(min(time), '%Y-%m-%d %H:%i:%S') AS first_event, \
              formatDateTime(max(time), '%Y-%m-%d %H:%i:%S') AS last_event \
-             FROM events GROUP BY tenant ORDER BY events DESC, tenant LIMIT {limit:UInt64}",
-        )
+             FROM events WHERE {counts} GROUP BY tenant ORDER BY events DESC, tenant LIMIT {{limit:UInt64}}"
+        ))
         .param("limit", args.limit)
         .fetch_all()
         .await

@@ -4,10 +4,12 @@
 mod bad_input;
 mod billing;
 mod chain;
+mod corrections;
 mod crash;
 mod full_disk;
 mod health;
 mod house;
 mod ingest;
+mod replay;
 mod rig;
 mod torture;

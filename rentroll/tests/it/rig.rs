@@ -122,6 +122,16 @@ impl Rig {
         })
     }
 
+    /// Serves the store, and changes it.
+    pub(crate) fn execute(&self, sql: &str) {
+        let _serving = self.spawn(&["serve"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = self.serving_store().await;
+            store.client().query_raw(sql).execute().await.unwrap();
+        });
+    }
+
     /// The store as the serving process publishes it. Never opens the engine in this process: it holds one
     /// folder per process, and the tests run side by side.
     async fn serving_store(&self) -> Store {

@@ -180,7 +180,7 @@ mod tests {
 
     use super::super::{EmbeddedConfig, EmbeddedLog};
     use super::*;
-    use crate::log::{EventLog as _, Headers};
+    use crate::log::Headers;
 
     fn record(number: u64, bytes: usize) -> Record {
         Record {

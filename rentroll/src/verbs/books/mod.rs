@@ -7,6 +7,7 @@ use crate::cli::{Exit, WrongUse};
 use crate::context::{self, Context};
 use crate::output;
 
+mod rollups;
 mod sheets;
 
 /// Arguments of `rentroll books`.
@@ -16,10 +17,16 @@ Examples:
   rentroll books                                   totals per source, and every hour that does not balance
   rentroll books --all --source web                every hour of one source
   rentroll books --from 2026-11-24 --to 2026-11-25 --json
+  rentroll books --rollups                         the rollups, held against the events that they are made of
+  rentroll books --rollups --repair --from 2026-11-24
 
 Per source and hour of arrival: accepted = stored + duplicate + rejected, and what the store holds, distinct by
 identity, is what the books say. Per log partition: the positions of the batches form an unbroken chain; what the
 log lost, or deleted before it was read, is listed with its positions.
+
+With --rollups: per meter, tenant and dimensions, the minutes are what the events of the span make of them, the hours
+what the minutes make, the days what the hours make; --from and --to are then times of usage. With --repair what
+differs is put right, and noted in the table `repairs`.
 
 Exits with 3 if any of it does not hold.")]
 pub struct Args {
@@ -32,6 +39,12 @@ pub struct Args {
     /// Only of this source.
     #[arg(long)]
     source: Option<String>,
+    /// Hold the rollups against the events instead.
+    #[arg(long, conflicts_with_all = ["source", "all"])]
+    rollups: bool,
+    /// Put right the rollups that differ.
+    #[arg(long, requires = "rollups")]
+    repair: bool,
     /// Every hour, not only those that do not balance.
     #[arg(long)]
     all: bool,
@@ -45,7 +58,7 @@ pub struct Args {
 /// # Errors
 /// The store's.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    let Args { from, to, source, all, json } = args;
+    let Args { from, to, source, rollups, repair, all, json } = args;
     if let (Some(from), Some(to)) = (from, to)
         && from >= to
     {
@@ -53,6 +66,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     let config = context.config()?;
     let store = context::store(&config).await?;
+    if rollups {
+        let meters = context::meters(&config)?;
+        let span = rollups::Span { from, to };
+        let exit = rollups::run(&store, &meters, span, repair, json).await?;
+        store.close().await;
+        return Ok(exit);
+    }
     let books = books::read(&store, &Selection { from, to, source }).await?;
     match json {
         true => output::json(&document(&books))?,

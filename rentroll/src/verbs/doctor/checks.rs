@@ -216,7 +216,7 @@ async fn data(store: &Store) -> Vec<Finding> {
         )),
         Err(error) => findings.push(Finding::fail("rejects", error.to_string(), "see the reason given")),
     }
-    match count("SELECT count() FROM events WHERE meters = 0 AND arrived_at >= now() - INTERVAL 1 DAY").await
+    match count("SELECT count() FROM events WHERE meters = 0 AND correction != 'voids' AND arrived_at >= now() - INTERVAL 1 DAY").await
     {
         Ok(0) => findings.push(Finding::ok("unmatched", "every event of the last day matched a meter")),
         Ok(unmatched) => findings.push(Finding::warn(

@@ -1,0 +1,88 @@
+//! Rejects, judged again after a fix: by a command of its own, and while `rentroll up` holds the log.
+
+use std::time::Duration;
+
+use rentroll_testing::wait_until;
+
+use crate::rig::{Rig, field};
+
+const OLD: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"";
+
+/// Replays, and returns (appended, refused) with the exit code that belongs to it.
+fn replay(rig: &Rig, further: &[&str]) -> (u64, u64) {
+    let arguments = [&["rejects", "replay", "--source", "web", "--json"], further].concat();
+    let output = rig.run(&arguments);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let refused: u64 = field(&report, "/refused");
+    assert_eq!(output.status.code(), Some(if refused == 0 { 0 } else { 3 }), "{report}");
+    (field(&report, "/appended"), refused)
+}
+
+fn events(rig: &Rig) -> u64 {
+    rig.query("SELECT count() FROM events")
+}
+
+#[test]
+fn what_was_refused_counts_once_after_the_fix_however_often_it_is_replayed() {
+    let rig = Rig::following("web.log");
+    let config = std::fs::read_to_string(rig.path("rentroll.toml")).unwrap();
+    std::fs::write(rig.path("rentroll.toml"), config.replace("backfill = true", "backfill = false")).unwrap();
+    std::fs::write(rig.path("web.log"), format!("{OLD}\nno log line\n{OLD}\n")).unwrap();
+    rig.ok(&["up", "--once"]);
+    assert_eq!(events(&rig), 0);
+    // Nothing was mended.
+    assert_eq!(replay(&rig, &[]), (0, 3));
+    std::fs::write(rig.path("rentroll.toml"), &config).unwrap();
+    assert_eq!(replay(&rig, &["--dry-run"]), (2, 1));
+    assert_eq!(replay(&rig, &["--reason", "too_old"]), (2, 0));
+    // The same again: they are replayed already.
+    assert_eq!(replay(&rig, &["--reason", "too_old"]), (0, 0));
+    rig.ok(&["up", "--once"]);
+    assert_eq!(events(&rig), 2);
+    // Once more by request, and once more from the file itself: the same identities.
+    assert_eq!(replay(&rig, &["--reason", "too_old", "--again"]), (2, 0));
+    rig.ok(&["up", "--once", "--from-start"]);
+    assert_eq!(events(&rig), 2);
+    assert!(field::<bool>(&rig.json(&["books", "--json"]), "/balanced"));
+    let open = rig.json(&["rejects", "list", "--open", "--json"]);
+    assert_eq!(
+        (open.as_array().unwrap().len(), field::<String>(&open, "/0/reason")),
+        (1, "unreadable".to_owned())
+    );
+    let all = rig.json(&["rejects", "list", "--json"]);
+    assert_eq!(all.as_array().unwrap().len(), 3, "the rejects stay");
+    let id: String = field(&open, "/0/id");
+    let shown = rig.ok(&["rejects", "show", &id[..8]]);
+    for said in ["no log line", "unreadable", "refused again", "to do"] {
+        assert!(shown.contains(said), "no `{said}` in {shown}");
+    }
+    assert!(rig.fails(2, &["rejects", "show", "xyz"]).contains("no id of a reject"));
+    assert!(rig.fails(2, &["rejects", "replay"]).contains("say which"));
+}
+
+#[test]
+fn while_up_runs_the_replay_goes_through_it() {
+    let rig = Rig::following("web.log");
+    let config = std::fs::read_to_string(rig.path("rentroll.toml")).unwrap();
+    std::fs::write(rig.path("rentroll.toml"), config.replace("backfill = true", "backfill = false")).unwrap();
+    std::fs::write(rig.path("web.log"), format!("{OLD}\n")).unwrap();
+    rig.ok(&["up", "--once"]);
+    std::fs::write(rig.path("rentroll.toml"), &config).unwrap();
+    let running = rig.spawn(&["up"]);
+    let door = rig.path("data/log/door/socket");
+    assert!(wait_until(Duration::from_secs(60), || door.exists().then_some(())).is_some(), "no door");
+    assert_eq!(replay(&rig, &[]), (1, 0));
+    let stored = wait_until(Duration::from_secs(180), || {
+        let totals = rig.json(&["tenants", "--totals", "--json"]);
+        (field::<u64>(&totals, "/events") == 1).then_some(())
+    });
+    assert!(
+        stored.is_some(),
+        "what was replayed did not come through: {}",
+        rig.json(&["rejects", "list", "--json"])
+    );
+    drop(running);
+    let books = rig.json(&["books", "--json"]);
+    assert!(field::<bool>(&books, "/balanced"), "{books}");
+}
