@@ -54,6 +54,7 @@ pub async fn serve(log: SharedLog, dir: &Path) -> Result<()> {
         return Err(io_error("remove", &path, source));
     }
     let listener = UnixListener::bind(&path).map_err(|source| io_error("listen on", &path, source))?;
+    let _closes = Closes { path: path.clone() };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -69,6 +70,18 @@ pub async fn serve(log: SharedLog, dir: &Path) -> Result<()> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Takes the socket away with the one who listens, so that its being there says that somebody does.
+struct Closes {
+    path: PathBuf,
+}
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        // At worst it is left behind, as after a kill, and the next one takes it away.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -211,5 +224,7 @@ mod tests {
         let large = door.append(Topic::Usage, &[record(1, 9 << 20)]).await.unwrap_err();
         assert!(matches!(large, LogError::TooLarge { .. }), "{large}");
         serving.abort();
+        let _ = serving.await;
+        assert!(!socket_path(dir.path()).exists());
     }
 }
