@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use crate::event::{
     Correction, CorrectionKind, DATA_KEYS_MAX, DIMENSION_BYTES_MAX, EventError, ID_BYTES_MAX, NAME_BYTES_MAX,
+    is_writable,
 };
 use crate::{Event, Quantity};
 
@@ -231,7 +232,7 @@ impl Decoded {
         for delta in &batch.time_delta_us {
             time_us = time_us
                 .checked_add(*delta)
-                .filter(|time_us| DateTime::from_timestamp_micros(*time_us).is_some())
+                .filter(|time_us| DateTime::from_timestamp_micros(*time_us).is_some_and(is_writable))
                 .ok_or("a time that no calendar holds")?;
         }
         let mut last = None;

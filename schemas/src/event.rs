@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 
 use crate::{Identity, Quantity};
 
@@ -30,6 +30,12 @@ pub const DATA_KEYS_MAX: usize = 64;
 pub const DIMENSION_BYTES_MAX: usize = 4096;
 /// Deepest nesting of objects in `data`.
 pub const DATA_DEPTH_MAX: usize = 8;
+
+/// Whether a time can be written as RFC 3339, which has four digits for the year: a zone's offset can carry a time
+/// that was read over either end.
+pub fn is_writable(time: DateTime<Utc>) -> bool {
+    (0..=9999).contains(&time.year())
+}
 
 /// One operation of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +222,8 @@ mod tests {
             ("type=null", "type"),
             ("subject", "subject"),
             (r#"time="yesterday""#, "time"),
+            (r#"time="9999-12-31T23:59:59-00:01""#, "time"),
+            (r#"time="0000-01-01T00:00:00+00:01""#, "time"),
             (r#"data="text""#, "data"),
             (r#"data={"n":1e99}"#, "data.n"),
             (r#"data={"n":0.12345678901}"#, "data.n"),

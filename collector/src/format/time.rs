@@ -3,6 +3,7 @@
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use rentroll_schemas::Quantity;
+use rentroll_schemas::event::is_writable;
 
 /// How a field writes a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl TimeFormat {
                 NaiveDateTime::parse_from_str(text, pattern).ok().map(|time| time.and_utc())
             }
         };
-        time.ok_or_else(|| {
+        time.filter(|time| is_writable(*time)).ok_or_else(|| {
             let example = match self {
                 TimeFormat::Pattern { pattern, .. } => pattern,
                 _ => "2015-05-17T10:05:03Z",
@@ -81,6 +82,7 @@ fn unix(text: &str, per_second: i128) -> Result<DateTime<Utc>, String> {
     i64::try_from(seconds)
         .ok()
         .and_then(|seconds| DateTime::from_timestamp(seconds, rest as u32))
+        .filter(|time| is_writable(*time))
         .ok_or_else(|| format!("`{text}` is no time since 1970 in this unit"))
 }
 
@@ -116,6 +118,8 @@ mod tests {
             ("rfc3339", "yesterday"),
             ("unix_s", "now"),
             ("unix_s", "99999999999999999999"),
+            ("unix_s", "253402300800"),
+            ("rfc3339", "9999-12-31T23:59:59-00:01"),
             ("%Y-%m-%d %H:%M:%S", "2015-05-17T10:05:03"),
             ("%Y-%m-%d %H:%M:%S", "2015-02-30 10:05:03"),
         ] {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Correction, CorrectionKind, DATA_DEPTH_MAX, DATA_KEYS_MAX, DIMENSION_BYTES_MAX, Defaults, Event,
-    EventError, ID_BYTES_MAX, NAME_BYTES_MAX,
+    EventError, ID_BYTES_MAX, NAME_BYTES_MAX, is_writable,
 };
 use crate::Quantity;
 
@@ -86,12 +86,19 @@ impl<'a> Envelope<'a> {
         let time = match (time, defaults.time) {
             (None, Some(time)) => time,
             (time, _) => {
-                let time = required("time", time, 64)?;
-                DateTime::parse_from_rfc3339(&time)
+                let text = required("time", time, 64)?;
+                let time = DateTime::parse_from_rfc3339(&text)
                     .map_err(|error| {
-                        EventError::new("time", format!("`{time}` is not an RFC 3339 time: {error}"))
+                        EventError::new("time", format!("`{text}` is not an RFC 3339 time: {error}"))
                     })?
-                    .with_timezone(&Utc)
+                    .with_timezone(&Utc);
+                if !is_writable(time) {
+                    return Err(EventError::new(
+                        "time",
+                        format!("`{text}` is not in the years 0000 to 9999"),
+                    ));
+                }
+                time
             }
         };
         if data_base64.is_some() {

@@ -138,12 +138,14 @@ impl ClientContext for Voice {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            // It follows the error that says why, a hundred times within a moment.
+            tracing::debug!(target: "kafka", %error, "{reason}");
+            return;
+        }
         // The client goes on trying; whoever waits for it is told by the call that fails.
         tracing::warn!(target: "kafka", %error, "{reason}");
-        // "All brokers are down" follows the error that says why.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *lock(&self.0) = Some(reason.to_owned());
-        }
+        *lock(&self.0) = Some(reason.to_owned());
     }
 }
 
