@@ -179,7 +179,7 @@ impl Process {
         let log = log.with_context(|| format!("cannot write {}", part.log.display()))?;
         let mut command = Command::new(program);
         command.arg("--config").arg(&part.config).arg(part.verb);
-        command.env("RENTROLL_LOG", "info").env("NO_COLOR", "1").env_remove("RENTROLL_CONFIG");
+        without_settings(&mut command).env("RENTROLL_LOG", "info").env("NO_COLOR", "1");
         if let Some((library, file)) = &part.clock {
             command
                 .env("LD_PRELOAD", library)
@@ -229,4 +229,15 @@ impl Process {
             let _ = child.wait();
         }
     }
+}
+
+/// A part is what its file says: settings of this process's own environment would go over it.
+pub(super) fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "RENTROLL_CONFIG" || (text.starts_with("RENTROLL_") && text.contains("__")) {
+            command.env_remove(&name);
+        }
+    }
+    command
 }

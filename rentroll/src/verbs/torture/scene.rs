@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use rentroll_testing::cluster::{Cluster, ClusterConfig};
 use rentroll_testing::free_port;
 
-use super::fleet::{Fleet, Part, set_clock};
+use super::fleet::{Fleet, Part, set_clock, without_settings};
 use super::model::METERS;
 use super::proxy::Proxy;
 use super::schedule::{Kind, LogSide, Targets};
@@ -209,7 +209,7 @@ impl Scene {
     pub(super) async fn run(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
         let mut command = Command::new(std::env::current_exe().context("cannot tell which program this is")?);
         command.arg("--config").arg(&self.direct).args(arguments);
-        command.env("NO_COLOR", "1").env_remove("RENTROLL_CONFIG").stdin(Stdio::null());
+        without_settings(&mut command).env("NO_COLOR", "1").stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output()).await?;
         let output = output.with_context(|| format!("cannot run {arguments:?}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
