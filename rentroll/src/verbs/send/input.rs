@@ -64,7 +64,7 @@ impl Input {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub fn event(&mut self) -> anyhow::Result<Option<Item>> {
         let (reader, number) = match self {
             Input::Array(items) => return Ok(items.next()),
             Input::Lines { reader, number } => (reader, number),
@@ -96,7 +96,7 @@ mod tests {
     fn read(text: &str) -> Vec<(u64, String)> {
         let mut input = Input::open(Box::new(std::io::Cursor::new(text.to_owned()))).unwrap();
         let mut items = Vec::new();
-        while let Some(item) = input.next().unwrap() {
+        while let Some(item) = input.event().unwrap() {
             items.push((item.number, String::from_utf8(item.bytes).unwrap()));
         }
         items

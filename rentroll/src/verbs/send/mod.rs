@@ -140,13 +140,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let mut input = Input::open(reader)?;
     let shown = progress();
     let mut outcome = Outcome::default();
-    let mut next = input.next()?;
+    let mut next = input.event()?;
     let started = Instant::now();
     while let Some(first) = next.take() {
         let mut bytes = first.bytes.len();
         let mut batch = vec![first];
         loop {
-            next = input.next()?;
+            next = input.event()?;
             match next.take() {
                 Some(item)
                     if batch.len() < args.batch as usize && bytes + item.bytes.len() < BATCH_BYTES_MAX =>
