@@ -20,6 +20,7 @@ pub mod columns;
 pub mod dedup;
 pub mod event_rows;
 pub mod judge;
+mod lane;
 pub mod metrics;
 pub mod names;
 pub mod plan;

@@ -1,17 +1,18 @@
 //! One partition: takes batches of both lanes, one at a time, and carries each through to the end.
 //!
 //! Both lanes of a partition share one worker, because an event and its resend may come by different lanes and
-//! must be judged by the same memory. The main lane goes first; the overflow lane gets a turn when the main one
-//! is empty, and after [`MAIN_TURNS_MAX`] batches in any case.
+//! must be judged by the same memory. Their batches grow side by side; the main lane's goes first when it is due.
+//! The overflow lane's batches are small, so that one that has begun holds the main lane up for moments only, and
+//! get their turn after [`MAIN_TURNS_MAX`] batches of the main lane in any case.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rentroll_engines::health::Part;
 use rentroll_engines::log::{LogError, PartitionReader, Positioned};
@@ -25,6 +26,7 @@ use crate::batch::{self, Batch, Intake, Tally};
 use crate::block::Block;
 use crate::dedup::{self, Seen};
 use crate::judge;
+use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::plan::{self, Plan};
 use crate::repair::dirty;
@@ -32,16 +34,15 @@ use crate::rows::Rows;
 
 /// How long a read waits when nothing is there; bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
-/// Records taken from the log in one read: the granularity at which a batch can be cut.
-const READ_RECORDS_MAX: usize = 8192;
+/// How long the overflow lane is waited for while the main one is empty: as late are the main lane's records noticed.
+const OVERFLOW_WAIT: Duration = Duration::from_millis(20);
 /// Batches of the main lane before the overflow lane gets one although the main lane has more.
 const MAIN_TURNS_MAX: u32 = 8;
 /// Between attempts at what the store refused: someone has to mend something first.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
-/// A batch is also cut at so many bytes: what it holds of records, rows and blocks is some three times as much.
-const BATCH_BYTES_MAX: usize = 64 << 20;
-/// A worker that is behind waits so many times longer for its batch to fill.
-const BEHIND_WAITS: u32 = 8;
+/// The overflow lane's batches are so much smaller than the main lane's. Larger ones are cheaper by the event, and
+/// hold the main lane up for longer: a batch of 25,000 for a tenth of a second.
+const OVERFLOW_DIVISOR: usize = 8;
 /// A plan whose tokens may be further back than this is not repeated on their word alone. The store remembers
 /// 100,000 blocks a table; one batch may take several, since each partition of the table is a block of its own.
 const TOKENS_SURE: u64 = 5_000;
@@ -102,23 +103,6 @@ pub struct Worker {
     main_turns: u32,
 }
 
-/// A topic's partition, with the records that were read but not yet taken.
-struct Lane {
-    reader: Box<dyn PartitionReader>,
-    ahead: VecDeque<Positioned>,
-    /// A position that the log could not be told.
-    uncommitted: Option<u64>,
-}
-
-impl Lane {
-    fn fill(&mut self, wait: Duration) -> Result<(), LogError> {
-        if self.ahead.is_empty() {
-            self.ahead.extend(self.reader.read(READ_RECORDS_MAX, wait)?);
-        }
-        Ok(())
-    }
-}
-
 impl Worker {
     /// A worker for `partition`, whose lanes come through `more`.
     pub fn new(
@@ -169,23 +153,21 @@ impl Worker {
             while let Ok(reader) = self.more.try_recv() {
                 self.add_lane(reader)?;
             }
-            match self.pick_lane()? {
-                Some(lane) => {
-                    let records = self.take_batch(lane)?;
-                    self.process_new(lane, records)?;
-                }
-                None => {
-                    self.commit_again()?;
-                    self.part.idle();
-                }
+            match self.due()? {
+                Some(lane) => self.process_due(lane)?,
+                None => self.await_records()?,
             }
+        }
+        // What is in hand is carried through.
+        for lane in 0..self.lanes.len() {
+            self.process_due(lane)?;
         }
         Ok(())
     }
 
     /// Takes a lane on: first what a former owner planned beyond the committed position is finished.
     fn add_lane(&mut self, reader: Box<dyn PartitionReader>) -> Result<(), WorkerError> {
-        let mut lane = Lane { reader, ahead: VecDeque::new(), uncommitted: None };
+        let mut lane = Lane::new(reader);
         let (topic, mut position) = (lane.reader.topic(), lane.reader.committed()?);
         lane.reader.seek(position)?;
         let plans = self.patiently("read the planned batches", |worker| {
@@ -258,60 +240,58 @@ impl Worker {
         Ok(None)
     }
 
-    /// The lane whose turn it is, if it has something.
-    fn pick_lane(&mut self) -> Result<Option<usize>, WorkerError> {
-        let overdue = self.main_turns >= MAIN_TURNS_MAX;
-        let order: Vec<usize> = match overdue {
-            true => (0..self.lanes.len()).rev().collect(),
-            false => (0..self.lanes.len()).collect(),
+    /// Lets the lanes' batches grow; the one to be carried through now, if one is due.
+    fn due(&mut self) -> Result<Option<usize>, WorkerError> {
+        let now = Instant::now();
+        let small = BatchLimits {
+            records_max: (self.shared.limits.records_max / OVERFLOW_DIVISOR).max(1),
+            ..self.shared.limits
         };
-        for (turn, index) in order.iter().enumerate() {
-            // Only the last one looked at may wait, or an idle lane would slow a busy one.
-            let wait = if turn + 1 == order.len() { READ_WAIT } else { Duration::ZERO };
-            self.lanes[*index].fill(wait)?;
-            if !self.lanes[*index].ahead.is_empty() {
-                self.main_turns = if *index == 0 && self.lanes.len() > 1 { self.main_turns + 1 } else { 0 };
-                return Ok(Some(*index));
+        let mut due = None;
+        for (index, lane) in self.lanes.iter_mut().enumerate().rev() {
+            let limits = if index == 0 { self.shared.limits } else { small };
+            if lane.grow(limits, now)? {
+                due = Some(index);
             }
         }
-        if self.lanes.is_empty() {
-            std::thread::sleep(READ_WAIT);
+        let overflow_waits = self.lanes.get(1).is_some_and(Lane::has_some);
+        if due == Some(0) && overflow_waits && self.main_turns >= MAIN_TURNS_MAX {
+            due = Some(1);
         }
-        Ok(None)
+        match due {
+            Some(0) if overflow_waits => self.main_turns += 1,
+            Some(_) => self.main_turns = 0,
+            None => {}
+        }
+        Ok(due)
     }
 
-    /// Records up to the limits; never across a month of arrival, since an insert is atomic only within one
-    /// partition of the table.
-    fn take_batch(&mut self, index: usize) -> Result<Vec<Positioned>, WorkerError> {
+    fn process_due(&mut self, index: usize) -> Result<(), WorkerError> {
+        let records = self.lanes[index].take();
+        self.process_new(index, records)
+    }
+
+    /// Waits for records, no longer than until a batch is due.
+    fn await_records(&mut self) -> Result<(), WorkerError> {
         let limits = self.shared.limits;
-        let stop = self.shared.stop.clone();
-        let lane = &mut self.lanes[index];
-        let deadline = Instant::now() + limits.wait;
-        let late = Instant::now() + limits.wait * BEHIND_WAITS;
-        let mut records: Vec<Positioned> = Vec::new();
-        let (mut month, mut events, mut bytes) = (None, 0, 0);
-        loop {
-            while let Some(next) = lane.ahead.front() {
-                let of_next = arrival_month(next);
-                let full = events >= limits.records_max || bytes >= BATCH_BYTES_MAX;
-                if full || month.is_some_and(|month| month != of_next) {
-                    return Ok(records);
-                }
-                month = Some(of_next);
-                events += batch::events_in(&next.record);
-                bytes += next.record.value.len();
-                records.extend(lane.ahead.pop_front());
+        let due_at = self.lanes.iter().filter_map(|lane| lane.due_at(limits)).min();
+        let Some(due_at) = due_at else {
+            self.commit_again()?;
+            self.part.idle();
+            match self.lanes.first_mut() {
+                Some(lane) => lane.fill(READ_WAIT)?,
+                None => std::thread::sleep(READ_WAIT),
             }
-            let mut left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() && records.last().is_some_and(|last| is_behind(last, limits.wait)) {
-                // What is late already gains more from fewer and larger batches than from an earlier one.
-                left = late.saturating_duration_since(Instant::now());
-            }
-            if events >= limits.records_max || left.is_zero() || stop.load(Ordering::Relaxed) {
-                return Ok(records);
-            }
-            lane.fill(left.min(READ_WAIT))?;
+            return Ok(());
+        };
+        let left = due_at.saturating_duration_since(Instant::now()).min(READ_WAIT);
+        // Only one lane can be waited for: the main one, and the other only while it is alone in moving.
+        let alone = !self.lanes[0].has_some();
+        match self.lanes.get_mut(1) {
+            Some(overflow) if alone => overflow.fill(left.min(OVERFLOW_WAIT))?,
+            _ => self.lanes[0].fill(left)?,
         }
+        Ok(())
     }
 
     fn process_new(&mut self, index: usize, records: Vec<Positioned>) -> Result<(), WorkerError> {
@@ -579,15 +559,4 @@ impl Worker {
             wait = (wait * 2).min(Duration::from_secs(5));
         }
     }
-}
-
-/// Whether the record has waited in the log for longer than a batch may take to fill.
-fn is_behind(record: &Positioned, wait: Duration) -> bool {
-    let waited_ms = Utc::now().timestamp_millis().saturating_sub(record.record.arrived_at_ms);
-    u128::try_from(waited_ms).is_ok_and(|waited_ms| waited_ms > 2 * wait.as_millis())
-}
-
-fn arrival_month(record: &Positioned) -> (i32, u32) {
-    let arrival = judge::arrival(&record.record);
-    (arrival.year(), arrival.month())
 }

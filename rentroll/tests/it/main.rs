@@ -11,5 +11,6 @@ mod health;
 mod house;
 mod ingest;
 mod replay;
+mod overflow;
 mod rig;
 mod torture;
