@@ -170,7 +170,12 @@ fn literal(value: &str) -> toml::Value {
     let parsed =
         toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
     match parsed {
-        Some(parsed @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => parsed,
+        Some(
+            parsed @ (toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Array(_)),
+        ) => parsed,
         _ => toml::Value::String(value.to_owned()),
     }
 }
@@ -305,6 +310,8 @@ mod tests {
         );
         let config = config.unwrap();
         assert_eq!((config.log.partitions, config.store.url.as_deref()), (8, Some("http://ch:8123")));
+        let share = read("", &[("RENTROLL_COLLECTOR__OVERFLOW__SHARE_MAX", "0.25")]).unwrap();
+        assert!(share.collector.overflow.share_max > 0.24 && share.collector.overflow.share_max < 0.26);
         let password = read("", &[("RENTROLL_STORE__PASSWORD", "12345678")]).unwrap().store.password;
         assert_eq!(password.as_deref(), Some("12345678"));
         let kafka = read("", &[("RENTROLL_LOG__KAFKA__CLIENT__SASL_PASSWORD", "123")]).unwrap().log.kafka;
