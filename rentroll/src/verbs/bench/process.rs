@@ -27,14 +27,6 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// What is left without `other`.
-    pub(super) fn without(self, other: Cost) -> Cost {
-        Cost {
-            cpu_us: self.cpu_us.saturating_sub(other.cpu_us),
-            elapsed_us: self.elapsed_us.saturating_sub(other.elapsed_us),
-        }
-    }
-
     /// Events per second of CPU time.
     pub(super) fn per_cpu_second(self, events: u64) -> f64 {
         events as f64 * 1e6 / self.cpu_us.max(1) as f64

@@ -177,7 +177,7 @@ impl Measurement<'_> {
                 elapsed_us: answer.cost.elapsed_us,
             },
             rss_peak_bytes,
-            broker_cpu_us: broker.map(|cpu| cpu.as_micros() as u64),
+            broker_cpu_us: broker.map(|cpu| cpu.as_micros() as u64).filter(|_| side != Side::Embedded),
             load_cpu_us: answer.cost.cpu_us,
             latency: answer.latency,
             steady: None,

@@ -19,8 +19,10 @@ mod check;
 mod own;
 mod peer;
 mod report;
+mod steps;
 
 pub(super) use check::part_main as check_part;
+pub(super) use own::part_main as own_part;
 pub(super) use peer::part_main as peer_part;
 
 /// Arguments of `rentroll bench pipeline`.
@@ -62,13 +64,16 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// Our own side's name.
+const OWN: &str = "rentroll aggregate";
+
 /// One side of the comparison, one run.
 #[derive(Clone, Debug, Serialize)]
 struct Run {
     side: &'static str,
     /// From the first record to the last row.
     work: Cost,
-    /// Of the process itself: loading and opening the engine, joining the group, closing.
+    /// Before: loading and opening the engine, making the tables.
     startup: Cost,
     rss_peak_bytes: u64,
     threads: Vec<(String, u64)>,
@@ -87,18 +92,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let prefix = format!("bench-{}-", std::process::id());
     let log = cluster.log(&prefix, args.partitions).await?;
-    let empty = format!("{prefix}empty-");
-    drop(cluster.log(&empty, args.partitions).await?);
     eprintln!("filling the topic…");
     let filled = kafka::fill(&log, &shape).await?;
     drop(log);
 
     let mut runs = Vec::new();
     let mut checks = Vec::new();
+    let mut steps = steps::Steps::default();
     for number in 0..args.runs {
         let folder = scratch.path().join(format!("own-{number}"));
-        let own = own::Own { folder: &folder, brokers: &cluster.brokers, partitions: args.partitions };
-        runs.push(own.run(&empty, &prefix)?);
+        let partitions = args.partitions;
+        let own = own::Own { folder: &folder, brokers: &cluster.brokers, prefix: &prefix, partitions };
+        let (run, inside) = own.run()?;
+        runs.push(run);
+        steps = inside;
         checks.push(own.check(&shape)?);
         remove(&folder)?;
         if args.alone {
@@ -126,6 +133,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
         kafka: cluster.about.clone(),
         runs,
         checks,
+        steps,
     };
     report.print(args.json)?;
     Ok(if report.adds_up() { Exit::Done } else { Exit::DoesNotHold })

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Run;
 use super::check::Check;
+use super::steps::Steps;
 use crate::output::{self, Sheet, grouped};
 use crate::verbs::bench::events::Shape;
 
@@ -16,6 +17,8 @@ pub(super) struct Report {
     pub(super) kafka: String,
     pub(super) runs: Vec<Run>,
     pub(super) checks: Vec<Check>,
+    /// Of our last run, inside.
+    pub(super) steps: Steps,
 }
 
 impl Report {
@@ -44,7 +47,7 @@ impl Report {
             self.kafka,
             std::thread::available_parallelism().map_or(1, usize::from),
         );
-        let own = self.median("rentroll aggregate");
+        let own = self.median(super::OWN);
         let mut sheet = Sheet::new(&[
             "side",
             ">events/CPU-s",
@@ -92,7 +95,7 @@ impl Report {
     }
 
     fn print_threads(&self) -> anyhow::Result<()> {
-        let run = self.median("rentroll aggregate");
+        let run = self.median(super::OWN);
         let mut sheet = Sheet::new(&["threads of rentroll aggregate", ">CPU s", ">µs/event"]);
         for (name, ms) in run.threads.iter().take(12) {
             let us = *ms as f64 * 1e3 / self.shape.events.max(1) as f64;
