@@ -28,5 +28,6 @@ pub mod repair;
 pub mod rollup;
 pub mod rows;
 pub mod run;
+pub mod steps;
 mod watch;
 pub mod worker;

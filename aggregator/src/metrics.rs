@@ -1,8 +1,8 @@
 //! What an aggregator counts.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// The aggregator's metrics.
@@ -40,6 +40,8 @@ pub struct Metrics {
     pub store_up: Gauge,
     /// Of each insert.
     pub insert_seconds: Histogram,
+    /// CPU time of the workers' threads, by step.
+    pub step_cpu_seconds: CounterVec,
     /// Events per minute of the busiest tenants.
     pub tenant_rate: GaugeVec,
     /// Their share of all events.
@@ -121,6 +123,13 @@ impl Metrics {
             )?,
             store_up: Gauge::new("rentroll_store_up", "1 if the store took the last insert")?,
             insert_seconds: Histogram::with_opts(insert)?,
+            step_cpu_seconds: CounterVec::new(
+                Opts::new(
+                    "rentroll_aggregator_step_cpu_seconds_total",
+                    "CPU time of the workers' threads, by step",
+                ),
+                &["step"],
+            )?,
             tenant_rate: gauges(
                 "rentroll_tenant_events_per_minute",
                 "Events per minute over the last five minutes of arrival, busiest tenants and __other__",
@@ -150,6 +159,7 @@ impl Metrics {
         registry.register(Box::new(metrics.dedup_bytes.clone()))?;
         registry.register(Box::new(metrics.store_up.clone()))?;
         registry.register(Box::new(metrics.insert_seconds.clone()))?;
+        registry.register(Box::new(metrics.step_cpu_seconds.clone()))?;
         registry.register(Box::new(metrics.tenant_rate.clone()))?;
         registry.register(Box::new(metrics.tenant_share.clone()))?;
         registry.register(Box::new(metrics.tenants_active.clone()))?;

@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::plan::{self, Plan};
 use crate::repair::dirty;
 use crate::rows::Rows;
+use crate::steps::{self, Step};
 
 /// How long a read waits when nothing is there; bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
@@ -101,6 +102,8 @@ pub struct Worker {
     seen: Seen,
     part: Part,
     main_turns: u32,
+    /// This thread's CPU time when the last step ended.
+    cpu_before: Duration,
 }
 
 impl Worker {
@@ -121,6 +124,7 @@ impl Worker {
             seen: Seen::default(),
             part,
             main_turns: 0,
+            cpu_before: Duration::ZERO,
         }
     }
 
@@ -149,6 +153,7 @@ impl Worker {
             })?;
             self.show_memory();
         }
+        self.cpu_before = steps::thread_cpu();
         while !self.shared.stop.load(Ordering::Relaxed) {
             while let Ok(reader) = self.more.try_recv() {
                 self.add_lane(reader)?;
@@ -268,6 +273,7 @@ impl Worker {
 
     fn process_due(&mut self, index: usize) -> Result<(), WorkerError> {
         let records = self.lanes[index].take();
+        self.step_done(Step::Consume);
         self.process_new(index, records)
     }
 
@@ -338,7 +344,9 @@ impl Worker {
         repeated: bool,
     ) -> Result<(), WorkerError> {
         self.seen.forget_before(Utc::now());
+        self.step_done(Step::Insert);
         let intake = Intake::of(plan, records, self.shared.partitions);
+        self.step_done(Step::Judge);
         if repeated {
             self.doubt_hours(&intake)?;
         }
@@ -346,14 +354,17 @@ impl Worker {
         let arrived_at = records.first().map_or_else(Utc::now, |first| judge::arrival(&first.record));
         let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
         let known_rejects = self.known_rejects(&intake, plan, arrived_at)?;
+        self.step_done(Step::Dedup);
         let mut batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
         if repeated && self.is_stored(plan, &intake)? {
             // The rollups were doubted before.
             batch.events = Block::default();
         }
         drop(intake);
+        self.step_done(Step::Encode);
         self.store_batch(plan, batch)?;
         self.commit(index, plan.next)?;
+        self.step_done(Step::Consume);
         self.part.progress();
         tracing::debug!(topic = %plan.topic, partition = plan.partition, first = plan.first, next = plan.next, repeated, "batch done");
         Ok(())
@@ -463,9 +474,11 @@ impl Worker {
         self.patiently("mark a batch as done", |worker| {
             worker.shared.runtime.block_on(plan.finish(&worker.shared.store, &tallies))
         })?;
+        self.step_done(Step::Insert);
         for (identity, arrived_at) in &batch.new {
             self.seen.insert(identity, *arrived_at);
         }
+        self.step_done(Step::Dedup);
         let metrics = &self.shared.metrics;
         let sum = |of: fn(&Tally) -> u64| tallies.values().map(of).sum::<u64>();
         metrics.events.with_label_values(&["stored"]).inc_by(stored);
@@ -519,6 +532,14 @@ impl Worker {
             worker.shared.metrics.store_up.set(f64::from(u8::from(result.is_ok())));
             result
         })
+    }
+
+    /// What this thread has taken since the last call goes to `step`.
+    fn step_done(&mut self, step: Step) {
+        let now = steps::thread_cpu();
+        let took = now.saturating_sub(self.cpu_before);
+        self.cpu_before = now;
+        self.shared.metrics.step_cpu_seconds.with_label_values(&[step.name()]).inc_by(took.as_secs_f64());
     }
 
     fn show_memory(&self) {

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use rentroll_collector::outgoing::{Encoding, Packer};
+use rentroll_collector::overflow::{Lanes, OverflowConfig};
 use rentroll_engines::log::kafka::topics::{TopicSettings, create_topics};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
 use rentroll_engines::log::{EventLog as _, Record};
+use rentroll_schemas::Event;
 use rentroll_schemas::topics::Topic;
 use rentroll_testing::kafka::Broker;
 
 use super::events::{Generator, Shape};
 
-/// Records per append…
-const APPEND_RECORDS: usize = 5_000;
-/// …and appends at the same time: enough to keep the producer's queue from running dry.
+/// Appends at the same time: enough to keep the producer's queue from running dry.
 const APPENDS: usize = 4;
 /// A benchmark's topics are of no use the day after.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -69,21 +70,33 @@ pub(super) struct Filled {
     pub(super) bytes: u64,
 }
 
-/// Appends all events of a shape to the usage topic, as the collector would.
-pub(super) async fn fill(log: &Arc<KafkaLog>, shape: &Shape) -> anyhow::Result<Filled> {
+/// Appends all events of a shape to the usage topic, in records as the collector makes them of `together` events
+/// that come at once.
+pub(super) async fn fill(
+    log: &Arc<KafkaLog>,
+    shape: &Shape,
+    encoding: Encoding,
+    together: usize,
+) -> anyhow::Result<Filled> {
+    let lanes = OverflowConfig { enabled: false, ..OverflowConfig::default() };
+    let lanes = Lanes::new(&lanes, prometheus::IntCounter::new("overflow", "none")?);
+    let packer = Packer { lanes, encoding, partitions: log.partitions() };
     let mut generator = Generator::new(shape);
     let mut filled = Filled::default();
     let mut appends = tokio::task::JoinSet::new();
     loop {
-        let mut records = Vec::with_capacity(APPEND_RECORDS);
-        let mut json = Vec::with_capacity(320);
-        while records.len() < APPEND_RECORDS && generator.next(&mut json).is_some() {
-            records.push(record(&json)?);
-            json.clear();
+        let mut texts: Vec<Vec<u8>> = Vec::with_capacity(together);
+        while texts.len() < together {
+            let mut json = Vec::with_capacity(320);
+            if generator.next(&mut json).is_none() {
+                break;
+            }
+            texts.push(json);
         }
-        if records.is_empty() {
+        if texts.is_empty() {
             break;
         }
+        let records = pack(&packer, &texts)?;
         filled.records += records.len() as u64;
         filled.bytes += records.iter().map(|record| record.value.len() as u64).sum::<u64>();
         while appends.len() >= APPENDS {
@@ -98,10 +111,17 @@ pub(super) async fn fill(log: &Arc<KafkaLog>, shape: &Shape) -> anyhow::Result<F
     Ok(filled)
 }
 
-fn record(json: &[u8]) -> anyhow::Result<Record> {
-    let event = rentroll_schemas::Event::from_json(json).context("a made event is not one")?;
+fn pack(packer: &Packer, texts: &[Vec<u8>]) -> anyhow::Result<Vec<Record>> {
+    let events: Result<Vec<Event<'_>>, _> = texts.iter().map(|json| Event::from_json(json)).collect();
+    let events = events.context("a made event is not one")?;
     let arrived_at_ms = chrono::Utc::now().timestamp_millis();
-    let mut record = rentroll_collector::outgoing::record(&event, arrived_at_ms, false);
-    record.value = Bytes::copy_from_slice(json);
-    Ok(record)
+    let mut load = packer.load(&events, arrived_at_ms, false);
+    let (_, mut records) = load.pop().context("events without a record")?;
+    if packer.encoding == Encoding::Json {
+        // As they were sent: what the collector writes anew is a little longer.
+        for (record, json) in records.iter_mut().zip(texts) {
+            record.value = Bytes::copy_from_slice(json);
+        }
+    }
+    Ok(records)
 }

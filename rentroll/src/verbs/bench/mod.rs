@@ -78,6 +78,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 async fn part_main(name: &str, spec: &str) -> anyhow::Result<Exit> {
     match name {
         "own" => answer(&pipeline::own_part(serde_json::from_str(spec)?).await?),
+        "limit" => answer(&pipeline::limit_part(serde_json::from_str(spec)?).await?),
+        "alone" => answer(&pipeline::alone_part(serde_json::from_str(spec)?).await?),
         "peer" => answer(&pipeline::peer_part(serde_json::from_str(spec)?).await?),
         "load" => answer(&ingest::load_part(serde_json::from_str(spec)?).await?),
         "sync" => answer(&ingest::sync_part(&serde_json::from_str(spec)?)?),

@@ -162,6 +162,7 @@ struct Measurement<'a> {
 impl Measurement<'_> {
     /// Each connection sends as soon as it is answered.
     fn closed(&self, side: Side, mut server: Server) -> anyhow::Result<Run> {
+        self.prime(&server)?;
         let (cpu_before, _) = server.process.so_far();
         let broker_before = self.cluster.cpu();
         let answer = self.load(&server, None)?;
@@ -187,11 +188,25 @@ impl Measurement<'_> {
 
     /// Requests are due at a steady rate, whatever the answers do.
     fn open(&self, server: Server, events_per_second: f64) -> anyhow::Result<Latency> {
+        self.prime(&server)?;
         Ok(self.load(&server, Some(events_per_second / self.batch as f64))?.latency)
     }
 
+    /// The first acks of a producer take their time: it has to be given an identity by the cluster.
+    fn prime(&self, server: &Server) -> anyhow::Result<()> {
+        let spec = LoadSpec { connections: 1, seconds: 0.5, warm_up_seconds: 0.0, ..self.spec(server, None) };
+        part::<_, LoadAnswer>("load", &spec).context("the server does not take events")?;
+        Ok(())
+    }
+
     fn load(&self, server: &Server, requests_per_second: Option<f64>) -> anyhow::Result<LoadAnswer> {
-        let spec = LoadSpec {
+        let (answer, _) =
+            part("load", &self.spec(server, requests_per_second)).context("the load generator failed")?;
+        Ok(answer)
+    }
+
+    fn spec(&self, server: &Server, requests_per_second: Option<f64>) -> LoadSpec {
+        LoadSpec {
             address: server.address,
             path: server.path.clone(),
             headers: server.headers.clone(),
@@ -208,8 +223,6 @@ impl Measurement<'_> {
                 ends_at_ms: chrono::Utc::now().timestamp_millis(),
                 seed: 1,
             },
-        };
-        let (answer, _) = part("load", &spec).context("the load generator failed")?;
-        Ok(answer)
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use rentroll_collector::outgoing::Encoding;
 use serde::Serialize;
 
 use super::events::{self, Shape};
@@ -14,14 +15,19 @@ use super::kafka::{self, Cluster};
 use super::process::Cost;
 use super::{Scratch, part};
 use crate::cli::Exit;
+use crate::config::Config;
 
+mod alone;
 mod check;
+mod limit;
 mod own;
 mod peer;
 mod report;
 mod steps;
 
+pub(super) use alone::part_main as alone_part;
 pub(super) use check::part_main as check_part;
+pub(super) use limit::part_main as limit_part;
 pub(super) use own::part_main as own_part;
 pub(super) use peer::part_main as peer_part;
 
@@ -31,6 +37,7 @@ pub(super) use peer::part_main as peer_part;
 Examples:
   rentroll bench pipeline                              2 million events through a broker of its own
   rentroll bench pipeline --events 200000 --runs 3     smaller, three times, medians
+  rentroll bench pipeline --encoding compact           as our own collector sends them
   rentroll bench pipeline --brokers 127.0.0.1:9092     through this cluster; leaves topics named bench-…
 
 Exits with 3 if what is stored does not add up to what was sent.")]
@@ -47,6 +54,13 @@ pub(super) struct Args {
     /// The events' times span so many minutes.
     #[arg(long, default_value_t = 180)]
     minutes: u32,
+    /// How the events travel: one in a record, as JSON, or many, as the collector does by default. The peer reads
+    /// JSON alone, so that with `compact` there is none.
+    #[arg(long, value_parser = encoding, default_value = "json")]
+    encoding: Encoding,
+    /// Events that come at once, and so share a compact record in each partition.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    together: u64,
     /// Partitions of the topics.
     #[arg(long, default_value_t = 4)]
     partitions: u32,
@@ -93,7 +107,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let prefix = format!("bench-{}-", std::process::id());
     let log = cluster.log(&prefix, args.partitions).await?;
     eprintln!("filling the topic…");
-    let filled = kafka::fill(&log, &shape).await?;
+    let filled = kafka::fill(&log, &shape, args.encoding, args.together as usize).await?;
     drop(log);
 
     let mut runs = Vec::new();
@@ -106,11 +120,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
         let (run, inside) = own.run()?;
         runs.push(run);
         steps = inside;
-        checks.push(own.check(&shape)?);
+        checks.push(Some(own.check(&shape)?));
         remove(&folder)?;
-        if args.alone {
+        if args.alone || args.encoding == Encoding::Compact {
             continue;
         }
+        let blocks = scratch.path().join(format!("blocks-{number}"));
         for rollups in [peer::Rollups::Minute, peer::Rollups::MinuteHourDay] {
             let folder = scratch.path().join(format!("peer-{number}-{}", rollups.name()));
             let spec = peer::PeerSpec {
@@ -120,23 +135,47 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
                 group: format!("peer-{number}-{}", rollups.name()),
                 rollups,
                 shape: shape.clone(),
+                blocks: (rollups == peer::Rollups::Minute).then(|| blocks.clone()),
             };
             let (run, check) = peer::run(spec)?;
             runs.push(run);
-            checks.push(check);
+            checks.push(Some(check));
             remove(&folder)?;
         }
+        let folder = scratch.path().join(format!("limit-{number}"));
+        runs.push(limit::run(&folder, &blocks, shape.events)?);
+        checks.push(None);
+        remove(&folder)?;
+        remove(&blocks)?;
     }
+    let alone = alone::run(&alone::AloneSpec {
+        folder: scratch.path().join("alone"),
+        brokers: cluster.brokers.clone(),
+        prefix: prefix.clone(),
+        partitions: args.partitions,
+        records: filled.records,
+        batch_events: Config::default().aggregator.batch_records_max,
+    })?;
     let report = report::Report {
         shape,
+        encoding: args.encoding,
         filled: (filled.records, filled.bytes),
         kafka: cluster.about.clone(),
         runs,
         checks,
-        steps,
+        inside: steps,
+        alone,
     };
     report.print(args.json)?;
     Ok(if report.adds_up() { Exit::Done } else { Exit::DoesNotHold })
+}
+
+fn encoding(text: &str) -> Result<Encoding, String> {
+    match text {
+        "json" => Ok(Encoding::Json),
+        "compact" => Ok(Encoding::Compact),
+        other => Err(format!("`{other}` is neither json nor compact")),
+    }
 }
 
 fn remove(folder: &Path) -> anyhow::Result<()> {

@@ -55,6 +55,8 @@ pub(in crate::verbs::bench) struct PeerSpec {
     pub(super) group: String,
     pub(super) rollups: Rollups,
     pub(super) shape: Shape,
+    /// Where its raw rows are to be left, for the limit.
+    pub(super) blocks: Option<PathBuf>,
 }
 
 /// What it answers.
@@ -82,7 +84,7 @@ pub(super) fn run(spec: PeerSpec) -> anyhow::Result<(Run, Check)> {
 pub(in crate::verbs::bench) async fn part_main(spec: PeerSpec) -> anyhow::Result<PeerAnswer> {
     let clock = Clock::start();
     let store = Store::open(&StoreConfig::embedded(&spec.folder)).await?;
-    make_tables(&store, &spec).await?;
+    make_tables(&store, spec.rollups).await?;
     let startup = clock.cost();
     let clock = Clock::start();
     consume(&store, &spec).await?;
@@ -114,6 +116,9 @@ pub(in crate::verbs::bench) async fn part_main(spec: PeerSpec) -> anyhow::Result
             .collect(),
     });
     let check = super::check::check(&store, &spec.shape, "raw", &totals).await?;
+    if let Some(folder) = &spec.blocks {
+        super::limit::export(&store, folder, spec.shape.events).await?;
+    }
     store.close().await;
     Ok(PeerAnswer { startup, work, rss_peak_bytes, check })
 }
@@ -124,7 +129,7 @@ async fn execute(store: &Store, sql: &str) -> anyhow::Result<()> {
 }
 
 /// Raw rows and rollups, empty. Column types and sort key as ours, the id in its smallest form.
-async fn make_tables(store: &Store, spec: &PeerSpec) -> anyhow::Result<()> {
+pub(super) async fn make_tables(store: &Store, rollups: Rollups) -> anyhow::Result<()> {
     let client = store.client().clone().with_database("");
     client
         .query(&format!("CREATE DATABASE IF NOT EXISTS {} ENGINE = Atomic", store.database()))
@@ -136,7 +141,7 @@ async fn make_tables(store: &Store, spec: &PeerSpec) -> anyhow::Result<()> {
          source LowCardinality(String), {measures}, region LowCardinality(String), method LowCardinality(String)) \
          ENGINE = MergeTree PARTITION BY toYYYYMM(time) ORDER BY (tenant, type, time)"
     )).await?;
-    for (table, _) in spec.rollups.buckets() {
+    for (table, _) in rollups.buckets() {
         execute(
             store,
             &format!(
@@ -175,6 +180,19 @@ async fn consume(store: &Store, spec: &PeerSpec) -> anyhow::Result<()> {
         "CREATE MATERIALIZED VIEW to_raw TO raw AS SELECT id, subject AS tenant, type, time, source, {columns}, \
          data.region AS region, data.method AS method FROM queue"
     )).await
+}
+
+/// The rollups of rows that are inserted into `raw`.
+pub(super) async fn attach(store: &Store, rollups: Rollups) -> anyhow::Result<()> {
+    for (table, bucket) in rollups.buckets() {
+        let sums = MEASURES.map(|measure| format!("sum(raw.{measure}) AS {measure}")).join(", ");
+        let sql = format!(
+            "CREATE MATERIALIZED VIEW to_{table} TO {table} AS SELECT tenant, type, {bucket} AS bucket, region, \
+             count() AS events, {sums} FROM raw GROUP BY tenant, type, bucket, region"
+        );
+        execute(store, &sql).await?;
+    }
+    Ok(())
 }
 
 /// Whether all events are in all tables.

@@ -1,8 +1,10 @@
 //! What a pipeline run came to: tables for people, JSON for machines.
 
+use rentroll_collector::outgoing::Encoding;
 use serde::Serialize;
 
 use super::Run;
+use super::alone::AloneAnswer;
 use super::check::Check;
 use super::steps::Steps;
 use crate::output::{self, Sheet, grouped};
@@ -12,23 +14,27 @@ use crate::verbs::bench::events::Shape;
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) shape: Shape,
+    pub(super) encoding: Encoding,
     /// Records in the topic, and bytes of their values.
     pub(super) filled: (u64, u64),
     pub(super) kafka: String,
     pub(super) runs: Vec<Run>,
-    pub(super) checks: Vec<Check>,
+    /// Of each run, if it has one.
+    pub(super) checks: Vec<Option<Check>>,
     /// Of our last run, inside.
-    pub(super) steps: Steps,
+    pub(super) inside: Steps,
+    /// Each step by itself.
+    pub(super) alone: AloneAnswer,
 }
 
 impl Report {
     /// Whether every side stored what was sent.
     pub(super) fn adds_up(&self) -> bool {
-        self.checks.iter().all(|check| check.differences.is_empty())
+        self.checks.iter().flatten().all(|check| check.differences.is_empty())
     }
 
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
-        for difference in self.checks.iter().flat_map(|check| &check.differences) {
+        for difference in self.checks.iter().flatten().flat_map(|check| &check.differences) {
             eprintln!("DIFFERS: {difference}");
         }
         if json {
@@ -37,10 +43,11 @@ impl Report {
         let events = self.shape.events;
         let (records, bytes) = self.filled;
         eprintln!(
-            "{} events of {} bytes in {} records, {} tenants by Zipf {}, {} minutes; {}; {} cores",
+            "{} events of {} bytes in {} records ({}), {} tenants by Zipf {}, {} minutes; {}; {} cores",
             grouped(&events.to_string()),
             bytes / events.max(1),
             grouped(&records.to_string()),
+            if self.encoding == Encoding::Json { "JSON" } else { "compact" },
             grouped(&self.shape.tenants.to_string()),
             self.shape.zipf,
             self.shape.minutes,
@@ -73,6 +80,7 @@ impl Report {
             ]);
         }
         sheet.print()?;
+        self.print_steps()?;
         self.print_threads()?;
         self.print_sizes()
     }
@@ -92,6 +100,43 @@ impl Report {
         let mut runs: Vec<&Run> = self.runs.iter().filter(|run| run.side == side).collect();
         runs.sort_by_key(|run| run.work.cpu_us);
         runs[(runs.len() - 1) / 2]
+    }
+
+    /// Beside each step alone, the same step inside the whole. What the workers' threads do not take is the client
+    /// of Kafka, by its threads' names, and the store.
+    fn print_steps(&self) -> anyhow::Result<()> {
+        let whole = self.runs.iter().rfind(|run| run.side == super::OWN);
+        let Some(whole) = whole else { return Ok(()) };
+        let inside_us = |cpu_s: f64| cpu_s * 1e6 / self.shape.events.max(1) as f64;
+        let alone_us = |step: &str| self.alone.steps.of(step) * 1e6 / self.alone.events.max(1) as f64;
+        let client: u64 =
+            whole.threads.iter().filter(|(name, _)| name.starts_with("rdk:")).map(|(_, ms)| ms).sum();
+        let consume = self.inside.of("consume") + client as f64 / 1e3;
+        let [judge, dedup, encode] = ["judge", "dedup", "encode"].map(|step| self.inside.of(step));
+        let all = whole.work.cpu_us as f64 / 1e6;
+        let insert = all - consume - judge - dedup - encode;
+        let mut sheet = Sheet::new(&["step", ">alone, µs CPU/event", ">inside the whole"]);
+        let row = |sheet: &mut Sheet, name: &str, alone: f64, inside: String| {
+            sheet.row(&[name, &format!("{alone:.2}"), &inside]);
+        };
+        let inside = |cpu_s: f64| format!("{:.2}", inside_us(cpu_s));
+        row(&mut sheet, "consume", alone_us("consume"), inside(consume));
+        row(&mut sheet, "parse", alone_us("parse"), String::new());
+        row(&mut sheet, "verdict", alone_us("judge") - alone_us("parse"), String::new());
+        row(&mut sheet, "parse and verdict", alone_us("judge"), inside(judge));
+        row(&mut sheet, "dedup", alone_us("dedup"), inside(dedup));
+        row(&mut sheet, "encode", alone_us("encode"), inside(encode));
+        row(&mut sheet, "insert, events and three rollups", alone_us("insert"), inside(insert));
+        let sum: f64 =
+            ["consume", "judge", "dedup", "encode", "insert"].iter().map(|step| alone_us(step)).sum();
+        row(&mut sheet, "sum", sum, inside(all));
+        row(
+            &mut sheet,
+            "the whole ÷ the sum of the steps alone",
+            1.0,
+            format!("{:.2}", inside_us(all) / sum),
+        );
+        sheet.print()
     }
 
     fn print_threads(&self) -> anyhow::Result<()> {
@@ -117,7 +162,7 @@ impl Report {
         let per_event = |bytes: u64| format!("{:.1}", bytes as f64 / self.shape.events.max(1) as f64);
         for side in self.sides() {
             let Some(at) = self.runs.iter().position(|run| run.side == side) else { continue };
-            for size in &self.checks[at].sizes {
+            for size in self.checks[at].iter().flat_map(|check| &check.sizes) {
                 let columns: Vec<String> = size
                     .columns
                     .iter()

@@ -26,6 +26,11 @@ impl Steps {
         Ok(Steps::parse(&answer))
     }
 
+    /// Of that step.
+    pub(super) fn of(&self, step: &str) -> f64 {
+        self.0.get(step).copied().unwrap_or_default()
+    }
+
     fn parse(metrics: &str) -> Self {
         let step = |line: &str| {
             let (step, value) = line.strip_prefix(METRIC)?.split_once("\"} ")?;
