@@ -10,7 +10,7 @@ mod full_disk;
 mod health;
 mod house;
 mod ingest;
-mod replay;
 mod overflow;
+mod replay;
 mod rig;
 mod torture;

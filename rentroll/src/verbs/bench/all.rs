@@ -63,6 +63,13 @@ const ALL: &[Bench] = &[
         quick: &["sidecar", "--seconds", "5"],
         has_peers: false,
     },
+    Bench { name: "noisy", arguments: &["noisy"], quick: &["noisy", "--seconds", "10"], has_peers: false },
+    Bench {
+        name: "sidecar",
+        arguments: &["sidecar"],
+        quick: &["sidecar", "--seconds", "10"],
+        has_peers: false,
+    },
     Bench {
         name: "access-log",
         arguments: &["access-log"],
