@@ -49,7 +49,7 @@ pub(super) async fn act(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
         Kind::StallBroker => wires(doors(scene, fault), Wire::Stalled, hold).await,
         Kind::HalfOpenBroker => wires(doors(scene, fault), Wire::HalfOpen, hold).await,
         Kind::CutClients => {
-            let wire = if fault.detail % 2 == 0 { Wire::Cut } else { Wire::HalfOpen };
+            let wire = if fault.detail.is_multiple_of(2) { Wire::Cut } else { Wire::HalfOpen };
             wires(vec![&scene.ingest], wire, hold).await;
         }
         Kind::CutStore => wires(vec![store(scene, fault)], Wire::Cut, hold).await,
@@ -64,7 +64,7 @@ pub(super) async fn act(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
         Kind::ClockStep => {
             let name = scene.clocked(fault.target);
             let step = 3_600 + (fault.detail % STEP_MORE) as i64;
-            fleet.set_clock(name, if fault.detail / STEP_MORE % 2 == 0 { step } else { -step })?;
+            fleet.set_clock(name, if (fault.detail / STEP_MORE).is_multiple_of(2) { step } else { -step })?;
             tokio::time::sleep(hold).await;
             fleet.set_clock(name, 0)?;
         }

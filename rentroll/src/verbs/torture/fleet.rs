@@ -206,10 +206,11 @@ impl Process {
                 self.start_at = Instant::now() + START_AGAIN;
             }
         }
-        if self.is_wanted && Instant::now() >= self.start_at {
-            if let Err(error) = self.start() {
-                tracing::error!(part = self.part.name, %error, "cannot start a part again");
-            }
+        if self.is_wanted
+            && Instant::now() >= self.start_at
+            && let Err(error) = self.start()
+        {
+            tracing::error!(part = self.part.name, %error, "cannot start a part again");
         }
     }
 
