@@ -23,6 +23,8 @@ const DISK_BYTES: u64 = 6 << 30;
 const FILLING_BYTES: u64 = 24 << 20;
 /// What is left free on a full one, which no part of a table fits into.
 const FULL_BYTES: u64 = 64 << 10;
+/// How long the brokers may take to answer: 3 s on an idle machine, minutes on one that does much else.
+const START_WAIT: std::time::Duration = std::time::Duration::from_secs(300);
 /// Where Debian's `libfaketime` is, below a folder of the machine's own architecture.
 const CLOCK_LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
@@ -231,9 +233,9 @@ impl Scene {
     /// Waits until the engine has its tables.
     ///
     /// # Errors
-    /// If it has not after a minute.
+    /// If it has not after five minutes.
     pub(super) async fn engine_answers(&self) -> anyhow::Result<()> {
-        for _ in 0..600 {
+        for _ in 0..3_000 {
             if self.client.query("SELECT count() FROM rejects").fetch_one::<u64>().await.is_ok() {
                 return Ok(());
             }
@@ -278,7 +280,7 @@ async fn brokers(
         for node in 0..cluster.len() {
             cluster.start(node)?;
         }
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
+        let deadline = std::time::Instant::now() + START_WAIT;
         for node in 0..cluster.len() {
             while !cluster.answers(node) {
                 if !cluster.is_running(node) || std::time::Instant::now() > deadline {
