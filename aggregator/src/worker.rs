@@ -330,6 +330,9 @@ impl Worker {
         for _ in &records {
             self.lanes[index].ahead.pop_front();
         }
+        self.patiently("mark hours to be checked", |worker| {
+            worker.shared.runtime.block_on(dirty::mark_batch(&worker.shared.store, &claimed, "abandoned"))
+        })?;
         self.patiently("plan a batch anew", |worker| {
             worker.shared.runtime.block_on(plan.claim_anew(&worker.shared.store))
         })?;

@@ -9,6 +9,7 @@ use rentroll_engines::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::apply::{insert, instant};
+use crate::plan::Plan;
 
 const COLUMNS: [&str; 4] = ["hour", "marked_at", "why", "state"];
 
@@ -50,6 +51,20 @@ pub async fn mark(
         true => Ok(()),
         false => insert(store, "dirty_hours", &COLUMNS, &rows, None).await,
     }
+}
+
+/// Marks the hours of the events that a batch has stored: one that was broken off, and that nobody can finish.
+///
+/// # Errors
+/// The store's.
+pub async fn mark_batch(store: &Store, plan: &Plan, why: &str) -> Result<(), StoreError> {
+    let sql = "SELECT DISTINCT toUnixTimestamp(toStartOfHour(time)) FROM events WHERE log_topic = {topic:String} \
+               AND log_partition = {partition:UInt16} AND log_batch = {first:UInt64}";
+    let query = store.client().query(sql).param("topic", plan.topic.name());
+    let query = query.param("partition", plan.partition).param("first", plan.first);
+    let hours: Vec<u32> = query.fetch_all().await.map_err(|error| store.error(error))?;
+    let hours = hours.into_iter().filter_map(|hour| DateTime::from_timestamp(i64::from(hour), 0));
+    mark(store, hours, why).await
 }
 
 /// The open marks by hour, oldest hour first.
