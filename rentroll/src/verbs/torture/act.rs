@@ -11,8 +11,9 @@ use super::schedule::{Fault, Kind, LogSide};
 
 /// A clock steps by an hour and up to this much more, in seconds.
 const STEP_MORE: u64 = 600;
-/// From a disk's being nearly full to its being full. Parts in work are written in less.
+/// From a disk's being nearly full to its being full, at least and at most.
 const FILLING: Duration = Duration::from_millis(600);
+const FILLING_MAX: Duration = Duration::from_secs(15);
 /// How long a trap waits for an insert.
 const TRAP_WAIT: Duration = Duration::from_secs(6);
 /// How long a group may take to notice that its members are gone.
@@ -128,9 +129,14 @@ async fn trap(store: &Proxy, trap: Trap, fault: &Fault) -> bool {
 
 async fn full_disk(scene: &Scene, name: &str, hold: Duration) -> anyhow::Result<()> {
     let disk = scene.folder.join(name);
-    // Disks fill over some time: whoever looks at the room before writing gets to see it.
+    // Disks fill over some time: whoever looks at the room before writing gets to see it, and has what was begun
+    // before written by then.
     set_room(&disk, Room::Filling)?;
+    let deadline = Instant::now() + FILLING_MAX;
     tokio::time::sleep(FILLING).await;
+    while scene.is_engine_writing().await && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     set_room(&disk, Room::Full)?;
     tokio::time::sleep(hold).await;
     set_room(&disk, Room::Ample)?;

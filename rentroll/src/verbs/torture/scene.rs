@@ -245,6 +245,15 @@ impl Scene {
         bail!("the ClickHouse engine does not answer; it said: {said}")
     }
 
+    /// Whether the engine writes a part that it has begun. One that does not answer may.
+    pub(super) async fn is_engine_writing(&self) -> bool {
+        let sql = "SELECT (SELECT count() FROM system.merges) \
+                   + (SELECT count() FROM system.processes WHERE query LIKE 'INSERT%')";
+        let asked = self.client.query(sql).fetch_one::<u64>();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(1), asked).await;
+        !matches!(answer, Ok(Ok(0)))
+    }
+
     /// Ends everything; keeps the folder if asked to.
     pub(super) async fn strike(self, keep: bool) {
         self.fleet.kill_all();
