@@ -87,9 +87,12 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     rig.set("store.url", &format!("http://127.0.0.1:{store_port}"));
     rig.set("store.password", &password);
     rig.set("aggregator.stall_seconds", "5");
+    // A record an event: lag is counted in records.
+    rig.set("collector.encoding", "json");
     append(&rig, 10);
     let running = rig.spawn(&["up"]);
-    assert!(wait_until(Duration::from_secs(30), || ready(port).filter(|ready| *ready)).is_some());
+    let begun = wait_until(Duration::from_secs(90), || ready(port).filter(|ready| *ready));
+    assert!(begun.is_some(), "{:?}", get(port, "/readyz"));
     serving.kill();
     append(&rig, 10);
     let unready = wait_until(Duration::from_secs(30), || ready(port).filter(|ready| !ready));

@@ -86,7 +86,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let cache = rentroll_testing::cache_folder();
     let benthos = cache.join("benthos-4.27.0/benthos");
     let tools = cache.join("kafka-tools-4.3.1/lib");
-    if !args.alone && !(benthos.is_file() && tools.is_dir()) {
+    let has_peers = benthos.is_file() && tools.is_dir();
+    if !args.alone && !has_peers {
         let missing = if benthos.is_file() { &tools } else { &benthos };
         let what = format!(
             "{} is missing: `cargo xtask bench --install` puts it there; --alone does without",

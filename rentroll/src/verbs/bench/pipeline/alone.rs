@@ -102,12 +102,11 @@ pub(in crate::verbs::bench) async fn part_main(spec: AloneSpec) -> anyhow::Resul
     Ok(AloneAnswer { events, steps })
 }
 
+/// The records of each partition.
+type ByPartition = Vec<(u32, Vec<Positioned>)>;
+
 /// Reads the usage topic to its end, a thread for each partition.
-fn consume(
-    spec: &AloneSpec,
-    group: &str,
-    keep: bool,
-) -> Result<(Cost, Vec<(u32, Vec<Positioned>)>), LogError> {
+fn consume(spec: &AloneSpec, group: &str, keep: bool) -> Result<(Cost, ByPartition), LogError> {
     let log = KafkaLog::open(KafkaConfig {
         brokers: spec.brokers.clone(),
         prefix: spec.prefix.clone(),
