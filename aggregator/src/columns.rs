@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use chrono::DateTime;
 use foldhash::HashMap;
-use rentroll_schemas::event::{Correction, CorrectionKind};
+use rentroll_schemas::event::{self, Correction, CorrectionKind};
 use rentroll_schemas::{Event, Identity, Quantity};
 
 use crate::names::Names;
@@ -23,6 +23,8 @@ pub struct Class {
     pub measures: Vec<String>,
     /// The dimensions' names, in the order of the texts.
     pub dimensions: Vec<String>,
+    /// Where the content of its events begins.
+    content: u32,
 }
 
 /// One event.
@@ -104,6 +106,7 @@ impl Columns {
                 self.corrections.len() as u32
             }
         };
+        let content = content(self.classes[class as usize].content, event);
         // A batch is bounded far below 4 GiB.
         self.rows.push(Row {
             identity,
@@ -112,7 +115,7 @@ impl Columns {
             tenant: self.tenants.number(event.tenant.as_bytes()),
             source: self.sources.number(event.source.as_bytes()),
             class,
-            content: event.content(),
+            content,
             id_from: self.ids.len() as u32,
             values_from: self.values.len() as u32,
             texts_from: self.text_ends.len() as u32,
@@ -135,13 +138,11 @@ impl Columns {
             text.split_terminator('\0').map(str::to_owned).collect()
         };
         let number = self.classes.len() as u32;
-        self.classes.push(Class {
-            kind,
-            measure_names,
-            dimension_names,
-            measures: list(&self.measure_names, measure_names),
-            dimensions: list(&self.dimension_names, dimension_names),
-        });
+        let measures: Vec<String> = list(&self.measure_names, measure_names);
+        let dimensions: Vec<String> = list(&self.dimension_names, dimension_names);
+        let names = measures.iter().chain(&dimensions).map(String::as_str);
+        let content = event::content_of_class(self.kinds.str(kind), names);
+        self.classes.push(Class { kind, measure_names, dimension_names, measures, dimensions, content });
         self.class_numbers.insert((kind, measure_names, dimension_names), number);
         number
     }
@@ -227,6 +228,22 @@ impl Columns {
     }
 }
 
+/// [`Event::content`], from where its class begins: names are gone through once a class, not once an event.
+fn content(of_class: u32, event: &Event<'_>) -> u32 {
+    if event.correction.is_some() {
+        return event.content();
+    }
+    let mut bytes = [0; 16 * 8];
+    let mut crc = of_class;
+    for measures in event.measures.chunks(8) {
+        for (place, (_, quantity)) in bytes.chunks_exact_mut(16).zip(measures) {
+            place.copy_from_slice(&quantity.nanos().to_le_bytes());
+        }
+        crc = crc32c::crc32c_append(crc, &bytes[..16 * measures.len()]);
+    }
+    event.dimensions.iter().fold(crc, |crc, (_, text)| event::content_of_text(crc, text))
+}
+
 fn number_list<'n>(names: &mut Names, scratch: &mut Vec<u8>, list: impl Iterator<Item = &'n str>) -> u32 {
     scratch.clear();
     for name in list {
@@ -268,6 +285,7 @@ mod tests {
             }
             for (index, event) in events.iter().enumerate() {
                 prop_assert_eq!(&columns.event(index), event);
+                prop_assert_eq!(columns.rows[index].content, event.content());
             }
             let sorted = columns.sorted((0..events.len() as u32).collect());
             let key = |place: &u32| {

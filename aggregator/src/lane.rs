@@ -4,13 +4,14 @@
 //! worker can let the batches of two lanes grow side by side, and carry through the one that is due.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use chrono::{Datelike as _, Utc};
+use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, Utc};
 use rentroll_engines::log::{LogError, PartitionReader, Positioned};
 
+use crate::batch;
 use crate::worker::BatchLimits;
-use crate::{batch, judge};
 
 /// Records taken from the log in one read: the granularity at which a batch can be cut.
 const READ_RECORDS_MAX: usize = 8192;
@@ -32,8 +33,8 @@ pub(crate) struct Lane {
 /// A batch that is not due yet.
 struct Growing {
     records: Vec<Positioned>,
-    /// Of arrival: an insert is atomic only within one partition of the table.
-    month: (i32, u32),
+    /// The month of arrival: an insert is atomic only within one partition of the table.
+    month_ms: Range<i64>,
     events: usize,
     bytes: usize,
     due_at: Instant,
@@ -61,7 +62,7 @@ impl Lane {
     /// Reads on, if all that was read is in a batch.
     pub(crate) fn fill(&mut self, wait: Duration) -> Result<(), LogError> {
         if self.ahead.is_empty() {
-            self.ahead.extend(self.reader.read(READ_RECORDS_MAX, wait)?);
+            self.ahead = self.reader.read(READ_RECORDS_MAX, wait)?.into();
         }
         Ok(())
     }
@@ -70,16 +71,16 @@ impl Lane {
     pub(crate) fn grow(&mut self, limits: BatchLimits, now: Instant) -> Result<bool, LogError> {
         loop {
             while let Some(next) = self.ahead.front() {
-                let month = arrival_month(next);
+                let arrived_at_ms = next.record.arrived_at_ms;
                 let growing = self.growing.get_or_insert_with(|| Growing {
-                    records: Vec::new(),
-                    month,
+                    records: Vec::with_capacity(READ_RECORDS_MAX),
+                    month_ms: month_of(arrived_at_ms),
                     events: 0,
                     bytes: 0,
                     due_at: now + limits.wait,
                     late_at: now + limits.wait * BEHIND_WAITS,
                 });
-                if growing.is_full(limits) || growing.month != month {
+                if growing.is_full(limits) || !growing.month_ms.contains(&arrived_at_ms) {
                     return Ok(true);
                 }
                 growing.events += batch::events_in(&next.record);
@@ -118,9 +119,14 @@ fn is_behind(record: &Positioned, wait: Duration) -> bool {
     u128::try_from(waited_ms).is_ok_and(|waited_ms| waited_ms > 2 * wait.as_millis())
 }
 
-fn arrival_month(record: &Positioned) -> (i32, u32) {
-    let arrival = judge::arrival(&record.record);
-    (arrival.year(), arrival.month())
+/// The month that a moment lies in, milliseconds since the epoch; the moment alone where no calendar holds it.
+fn month_of(moment_ms: i64) -> Range<i64> {
+    let start = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
+    let first = DateTime::from_timestamp_millis(moment_ms).and_then(|moment| moment.date_naive().with_day(1));
+    match first.and_then(|first| Some((first, first.checked_add_months(Months::new(1))?))) {
+        Some((first, next)) => start(first)..start(next),
+        None => moment_ms..moment_ms.saturating_add(1),
+    }
 }
 
 #[cfg(test)]

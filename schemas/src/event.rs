@@ -77,6 +77,23 @@ pub enum CorrectionKind {
     Amends,
 }
 
+impl Correction<'_> {
+    fn content(&self, crc: u32) -> u32 {
+        let crc = crc32c::crc32c_append(crc, self.kind.attribute().as_bytes());
+        crc32c::crc32c_append(crc, self.id.as_bytes())
+    }
+}
+
+/// Where [`Event::content`] begins for all events of a type with these names of measures and dimensions, in order.
+pub fn content_of_class<'n>(kind: &str, names: impl Iterator<Item = &'n str>) -> u32 {
+    names.fold(content_of_text(0, kind), content_of_text)
+}
+
+/// Goes on with a text; its end is told from the next one's beginning.
+pub fn content_of_text(crc: u32, text: &str) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, text.as_bytes()), &[0])
+}
+
 impl CorrectionKind {
     /// The name of the CloudEvents extension attribute.
     pub const fn attribute(self) -> &'static str {
@@ -140,21 +157,16 @@ impl<'a> Event<'a> {
     /// CRC-32C of the type, the data and what it corrects: a resend with other content is told by it, whatever
     /// its time says. Pinned, since it is in the store.
     pub fn content(&self) -> u32 {
-        let mut crc = crc32c::crc32c(self.kind.as_bytes());
-        for (name, quantity) in &self.measures {
-            crc = crc32c::crc32c_append(crc, name.as_bytes());
+        let names =
+            self.measures.iter().map(|(name, _)| name).chain(self.dimensions.iter().map(|(name, _)| name));
+        let mut crc = content_of_class(&self.kind, names.map(AsRef::as_ref));
+        for (_, quantity) in &self.measures {
             crc = crc32c::crc32c_append(crc, &quantity.nanos().to_le_bytes());
         }
-        for (name, text) in &self.dimensions {
-            crc = crc32c::crc32c_append(crc, name.as_bytes());
-            crc = crc32c::crc32c_append(crc, &[0]);
-            crc = crc32c::crc32c_append(crc, text.as_bytes());
+        for (_, text) in &self.dimensions {
+            crc = content_of_text(crc, text);
         }
-        if let Some(correction) = &self.correction {
-            crc = crc32c::crc32c_append(crc, correction.kind.attribute().as_bytes());
-            crc = crc32c::crc32c_append(crc, correction.id.as_bytes());
-        }
-        crc
+        self.correction.as_ref().map_or(crc, |correction| correction.content(crc))
     }
 
     /// The measure of that name.

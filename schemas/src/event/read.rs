@@ -46,7 +46,7 @@ impl<'a> Event<'a> {
 /// What was found, not checked yet: which attribute is at fault must not depend on their order.
 #[derive(Default)]
 struct Envelope<'a> {
-    attributes: [Option<&'a RawValue>; ATTRIBUTES.len()],
+    attributes: [Option<Attribute<'a>>; ATTRIBUTES.len()],
     data: Data<'a>,
 }
 
@@ -62,6 +62,78 @@ const ATTRIBUTES: [&str; 9] = [
     CorrectionKind::Amends.attribute(),
     "data_base64",
 ];
+
+/// The place of a name in [`ATTRIBUTES`]. A match compares lengths before texts; most keys are looked up in vain or
+/// late in the list.
+fn place_of(name: &str) -> Option<usize> {
+    Some(match name {
+        "specversion" => 0,
+        "id" => 1,
+        "source" => 2,
+        "type" => 3,
+        "subject" => 4,
+        "time" => 5,
+        "voids" => 6,
+        "amends" => 7,
+        "data_base64" => 8,
+        _ => return None,
+    })
+}
+
+/// The value of an attribute: a text, borrowed where it has no escapes, or what none may be.
+enum Attribute<'a> {
+    Text(Cow<'a, str>),
+    Other,
+}
+
+impl<'de> serde::Deserialize<'de> for Attribute<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AttributeVisitor)
+    }
+}
+
+struct AttributeVisitor;
+
+/// What an attribute may not be.
+macro_rules! no_text {
+    ($($name:ident: $given:ty),*) => { $(
+        fn $name<E>(self, _: $given) -> Result<Attribute<'de>, E> {
+            Ok(Attribute::Other)
+        }
+    )* };
+}
+
+impl<'de> Visitor<'de> for AttributeVisitor {
+    type Value = Attribute<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    no_text!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
+
+    fn visit_unit<E>(self) -> Result<Attribute<'de>, E> {
+        Ok(Attribute::Other)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Attribute<'de>, E> {
+        Ok(Attribute::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Attribute<'de>, E> {
+        Ok(Attribute::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Attribute<'de>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Attribute::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attribute<'de>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Attribute::Other)
+    }
+}
 
 impl<'a> Envelope<'a> {
     fn check(self, defaults: &Defaults<'a>) -> Result<Event<'a>, EventError> {
@@ -164,7 +236,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                 map.next_value_seed(DataSeed { data: &mut envelope.data })?;
                 continue;
             }
-            match ATTRIBUTES.iter().position(|name| *name == key) {
+            match place_of(&key) {
                 Some(index) => {
                     if envelope.attributes[index].replace(map.next_value()?).is_some() {
                         return Err(A::Error::custom(format_args!("`{key}` is given twice")));
@@ -327,9 +399,16 @@ impl<'a> Visitor<'a> for Nested<'_, 'a> {
 }
 
 /// A non-empty string attribute of bounded length.
-fn required<'a>(name: &str, raw: Option<&'a RawValue>, bytes_max: usize) -> Result<Cow<'a, str>, EventError> {
-    let raw = raw.ok_or_else(|| EventError::new(name, "missing"))?;
-    let text = string(raw.get()).ok_or_else(|| EventError::new(name, "must be a string"))?;
+fn required<'a>(
+    name: &str,
+    given: Option<Attribute<'a>>,
+    bytes_max: usize,
+) -> Result<Cow<'a, str>, EventError> {
+    let text = match given {
+        None => return Err(EventError::new(name, "missing")),
+        Some(Attribute::Other) => return Err(EventError::new(name, "must be a string")),
+        Some(Attribute::Text(text)) => text,
+    };
     if text.is_empty() {
         return Err(EventError::new(name, "must not be empty"));
     }
