@@ -218,13 +218,21 @@ impl Decoded {
             return Err(format!("the text of a dimension is longer than {DIMENSION_BYTES_MAX} bytes"));
         }
         let mut at = 0;
-        for length in &batch.id_length {
+        let mut corrections = batch.corrections.iter().peekable();
+        for (event, length) in batch.id_length.iter().enumerate() {
             let length = *length as usize;
             if !(1..=ID_BYTES_MAX).contains(&length) {
                 return Err(format!("an id of {length} bytes; 1 to {ID_BYTES_MAX} are allowed"));
             }
             if !self.ids.is_char_boundary(at + length) {
                 return Err("`id_length` cuts a character".to_owned());
+            }
+            let own = &self.ids[at..at + length];
+            if corrections
+                .next_if(|correction| correction.event as usize == event)
+                .is_some_and(|it| it.id == own)
+            {
+                return Err("an event cannot correct itself".to_owned());
             }
             at += length;
         }
