@@ -141,17 +141,25 @@ impl Watched {
         let cpu = super::measured::children_cpu()?.saturating_sub(before);
         if !status.success() {
             let said = self.last_words();
-            anyhow::bail!("{} ended with {status}: {said}", self.name);
+            anyhow::bail!("{} ended with {status}:{said}", self.name);
         }
         let stdout = std::mem::replace(&mut self.stdout, read(None::<File>)).join().unwrap_or_default();
         let cost = Cost { cpu_us: cpu.as_micros() as u64, elapsed_us: elapsed.as_micros() as u64 };
         Ok(Taken { cost, rss_peak_bytes: self.rss_peak_bytes, threads: self.by_name(), stdout })
     }
 
+    /// The end of what it said; some programs complain on stdout.
     fn last_words(&mut self) -> String {
-        let said = std::mem::replace(&mut self.stderr, read(None::<File>)).join().unwrap_or_default();
-        let lines: Vec<&str> = said.trim().lines().collect();
-        lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+        let mut words = String::new();
+        for said in [&mut self.stdout, &mut self.stderr] {
+            let said = std::mem::replace(said, read(None::<File>)).join().unwrap_or_default();
+            let lines: Vec<&str> = said.trim().lines().collect();
+            for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
+                words.push_str("\n  ");
+                words.push_str(line);
+            }
+        }
+        words
     }
 
     /// CPU time so far, and peak memory.

@@ -107,6 +107,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
         benthos,
     };
     let mut report = report::Report::new(&args, &cluster.about);
+    if !args.alone {
+        eprintln!("ProducerPerformance…");
+        let records = 2_000_000;
+        let topic = format!("{prefix}usage");
+        report.producer = Some(limits::producer_performance(
+            &tools,
+            &cluster.brokers,
+            &topic,
+            records,
+            report::EVENT_BYTES,
+        )?);
+    }
     for batch in &args.batches {
         let sides = if args.alone {
             &[Side::Embedded, Side::Kafka][..]
@@ -131,18 +143,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
         }
         report.runs.extend(runs);
         report.syncs.push((*batch, sync(&scratch, &args, *batch)?));
-    }
-    if !args.alone {
-        eprintln!("ProducerPerformance…");
-        let records = 2_000_000;
-        let topic = format!("{prefix}usage");
-        report.producer = Some(limits::producer_performance(
-            &tools,
-            &cluster.brokers,
-            &topic,
-            records,
-            report::EVENT_BYTES,
-        )?);
     }
     report.print(args.json)?;
     Ok(Exit::Done)
