@@ -133,6 +133,9 @@ pub enum SchemaError {
         /// The checksum here.
         known: String,
     },
+    /// This process stood still in the midst of a step, and another one took over.
+    #[error("another process has taken over bringing the schema up to date: start again")]
+    Overtaken,
     /// A step lies after one that was never applied.
     #[error("the store's schema has step {found} but not step {missing}: restore a backup, or ask for help")]
     Gap {

@@ -2,12 +2,16 @@
 //!
 //! What was applied is in the table `schema_migrations` of the same database. A step is recorded after all its
 //! statements have run; each statement can be repeated, so that a crash in mid-step is mended by running the
-//! step again. A store whose steps are not a beginning of this program's is refused, and never changed.
+//! step again. A store whose steps are not a beginning of this program's is refused, and never changed. Of several
+//! programs that start at once, one applies what is missing and the others wait for it (`turn`).
 
 use rentroll_schemas::migrations::Migration;
 use serde::{Deserialize, Serialize};
 
+use self::turn::Turn;
 use super::{SchemaError, Store, StoreError};
+
+mod turn;
 
 /// What [`Store::migrate`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,9 +56,26 @@ impl Store {
         self.run(RECORDS).await?;
         let from = check(&self.applied().await?, migrations)?;
         let mut migrated = Migrated { from, to: from, applied: Vec::new() };
-        for migration in migrations.iter().skip(from as usize) {
+        if from < last(migrations) {
+            let turn = Turn::take(self).await?;
+            let result = self.apply(&turn, migrations, &mut migrated).await;
+            turn.end().await;
+            result?;
+        }
+        Ok(migrated)
+    }
+
+    /// Applies what is still missing now that it is our turn.
+    async fn apply(
+        &self,
+        turn: &Turn<'_>,
+        migrations: &[Migration],
+        migrated: &mut Migrated,
+    ) -> Result<(), StoreError> {
+        migrated.to = check(&self.applied().await?, migrations)?;
+        for migration in migrations.iter().skip(migrated.to as usize) {
             for statement in migration.statements() {
-                self.run(statement).await?;
+                turn.run(statement).await?;
             }
             let record = Applied {
                 version: migration.version,
@@ -66,7 +87,7 @@ impl Store {
             migrated.to = migration.version;
             migrated.applied.push(migration.name);
         }
-        Ok(migrated)
+        Ok(())
     }
 
     /// Checks that the store has exactly the steps of `migrations`, without changing it.

@@ -145,3 +145,44 @@ async fn events_of_a_former_layout_read_the_same() {
     let again: (u64, u64, String) = client.query_raw(sql).fetch_one().await.unwrap();
     assert_eq!(again, before);
 }
+
+/// Each step makes its table anew and exchanges it: two at once would exchange each other's unfinished tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_several_at_once_one_applies_and_the_others_wait() {
+    const MADE_ANEW: Migration = Migration {
+        version: 2,
+        name: "0002_anew",
+        sql: "DROP TABLE IF EXISTS a_anew SYNC;\n\
+              CREATE TABLE a_anew (n UInt8) ENGINE = MergeTree ORDER BY n;\n\
+              INSERT INTO a_anew SELECT n FROM a SETTINGS insert_deduplicate = 0;\n\
+              EXCHANGE TABLES a AND a_anew;\n\
+              DROP TABLE IF EXISTS a_anew SYNC;\n",
+    };
+    let store = store("at_once").await;
+    store.migrate(&[FIRST]).await.unwrap();
+    store.client().query("INSERT INTO a SELECT number FROM numbers(100)").execute().await.unwrap();
+    let started: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.migrate(&[FIRST, MADE_ANEW]).await })
+        })
+        .collect();
+    let mut applied = 0;
+    for task in started {
+        let migrated = task.await.unwrap().unwrap();
+        assert_eq!(migrated.to, 2);
+        applied += migrated.applied.len();
+    }
+    assert_eq!((applied, number(&store, "SELECT count() FROM a").await), (1, 100));
+}
+
+#[tokio::test]
+async fn whoever_died_in_its_turn_is_waited_for_and_then_followed() {
+    let store = store("died").await;
+    store.migrate(&[FIRST]).await.unwrap();
+    let died = "INSERT INTO schema_turns (turn, owner, ended) VALUES (2, 'gone', 0)";
+    store.client().query(died).execute().await.unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(store.migrate(&[FIRST, SECOND]).await.unwrap().applied, ["0002_second"]);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+}

@@ -37,7 +37,7 @@ fn an_idle_system_stays_ready_and_counts() {
     let port = free_port().unwrap();
     rig.set("http.listen", &format!("127.0.0.1:{port}"));
     let _running = rig.spawn(&["up"]);
-    let stored = wait_until(Duration::from_secs(30), || {
+    let stored = wait_until(Duration::from_secs(90), || {
         let (_, metrics) = get(port, "/metrics")?;
         metrics.contains("rentroll_aggregator_events_total{verdict=\"stored\"} 300").then_some(metrics)
     });
@@ -92,7 +92,7 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     append(&rig, 10);
     let running = rig.spawn(&["up"]);
     let begun = wait_until(Duration::from_secs(90), || ready(port).filter(|ready| *ready));
-    assert!(begun.is_some(), "{:?}", get(port, "/readyz"));
+    assert!(begun.is_some(), "{:?}; it said: {}", get(port, "/readyz"), running.said());
     serving.kill();
     append(&rig, 10);
     let unready = wait_until(Duration::from_secs(30), || ready(port).filter(|ready| !ready));
@@ -109,7 +109,8 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     });
     assert!(stands.is_some(), "{:?}", get(port, "/readyz"));
     let _serving = server.spawn(&["serve"]);
-    assert!(wait_until(Duration::from_secs(60), || ready(port).filter(|ready| *ready)).is_some());
+    let again = wait_until(Duration::from_secs(60), || ready(port).filter(|ready| *ready));
+    assert!(again.is_some(), "{:?}; it said: {}", get(port, "/readyz"), running.said());
     drop(running);
     rig.ok(&["up", "--once"]);
     let books = rig.json(&["books", "--json"]);

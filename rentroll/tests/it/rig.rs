@@ -103,10 +103,12 @@ impl Rig {
         said
     }
 
-    /// Starts a part in the background.
+    /// Starts a part in the background. What it says goes to a file: nobody would empty a pipe.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        let child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        Running { child }
+        let said = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
+        let stderr = said.reopen().unwrap();
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Running { child, said }
     }
 
     /// Serves the store, and asks it: one query, one column or a tuple of them.
@@ -161,9 +163,15 @@ impl Rig {
 /// A background process, ended with the test.
 pub(crate) struct Running {
     pub(crate) child: Child,
+    said: tempfile::NamedTempFile,
 }
 
 impl Running {
+    /// What it has said until now.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.said.path()).unwrap_or_default()).into_owned()
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
