@@ -57,8 +57,11 @@ pub struct Tally {
 pub type Tallies = BTreeMap<(String, u32), Tally>;
 
 /// The records of a batch after [`judge`], before dedup.
-#[derive(Default)]
 pub struct Intake {
+    topic: Topic,
+    partition: u32,
+    partitions: u32,
+    first_arrived_at_ms: Option<i64>,
     /// Good events.
     pub columns: Columns,
     /// Refused, here or by the collector, with their arrival.
@@ -66,37 +69,45 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Judges the records of a batch. `partitions` is how many the topic has.
-    pub fn of(plan: &Plan, records: &[Positioned], partitions: u32) -> Self {
-        match plan.topic {
-            Topic::Rejects => Intake::of_rejects(plan, records),
-            Topic::Usage | Topic::Overflow => Intake::of_events(plan, records, partitions),
-        }
+    /// Of no records yet. `partitions` is how many the topic has.
+    pub fn new(topic: Topic, partition: u32, partitions: u32) -> Self {
+        let (columns, rejects) = (Columns::default(), Vec::new());
+        Intake { topic, partition, partitions, first_arrived_at_ms: None, columns, rejects }
     }
 
-    fn of_events(plan: &Plan, records: &[Positioned], partitions: u32) -> Self {
-        let bytes = records.iter().map(|record| record.record.value.len()).sum();
-        let events = records.iter().map(|record| events_in(&record.record)).sum();
-        let mut intake = Intake { columns: Columns::with_capacity(events, bytes), rejects: Vec::new() };
-        for Positioned { position, record } in records {
-            let place = LogPlace { topic: plan.topic, partition: plan.partition, position: *position };
-            judge::events(place, record, partitions, |verdict| match verdict {
-                Ok((event, identity)) => intake.columns.push(&event, identity, record.arrived_at_ms),
-                Err(reject) => intake.rejects.push((reject, record.arrived_at_ms)),
-            });
-        }
+    /// Judges the records of a batch. `partitions` is how many the topic has.
+    pub fn of(plan: &Plan, records: &[Positioned], partitions: u32) -> Self {
+        let mut intake = Intake::new(plan.topic, plan.partition, partitions);
+        records.iter().for_each(|record| intake.add(record));
         intake
     }
 
-    fn of_rejects(plan: &Plan, records: &[Positioned]) -> Self {
-        let rejects = records
-            .iter()
-            .map(|Positioned { position, record }| {
-                let place = LogPlace { topic: plan.topic, partition: plan.partition, position: *position };
-                (Box::new(judge::reject(place, record)), record.arrived_at_ms)
-            })
-            .collect();
-        Intake { columns: Columns::default(), rejects }
+    /// Judges the next record.
+    pub fn add(&mut self, Positioned { position, record }: &Positioned) {
+        self.first_arrived_at_ms.get_or_insert(record.arrived_at_ms);
+        let Intake { topic, partition, partitions, columns, rejects, .. } = self;
+        let place = LogPlace { topic: *topic, partition: *partition, position: *position };
+        match topic {
+            Topic::Rejects => rejects.push((Box::new(judge::reject(place, record)), record.arrived_at_ms)),
+            Topic::Usage | Topic::Overflow => {
+                judge::events(place, record, *partitions, |verdict| match verdict {
+                    Ok((event, identity)) => columns.push(&event, identity, record.arrived_at_ms),
+                    Err(reject) => rejects.push((reject, record.arrived_at_ms)),
+                });
+            }
+        }
+    }
+
+    /// When the first record arrived.
+    pub fn first_arrival(&self) -> Option<DateTime<Utc>> {
+        self.first_arrived_at_ms.map(judge::moment)
+    }
+
+    /// Forgets the records, and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        self.first_arrived_at_ms = None;
+        self.columns.clear();
+        self.rejects.clear();
     }
 }
 

@@ -69,6 +69,7 @@ pub struct Columns {
     /// The events.
     pub rows: Vec<Row>,
     class_numbers: HashMap<(u32, u32, u32), u32>,
+    last_class: u32,
     ids: Vec<u8>,
     values: Vec<Quantity>,
     texts: Vec<u8>,
@@ -78,26 +79,30 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// With room for so many events of so many bytes.
-    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
-        Columns {
-            rows: Vec::with_capacity(rows),
-            ids: Vec::with_capacity(bytes / 6),
-            values: Vec::with_capacity(rows * 3),
-            texts: Vec::with_capacity(bytes / 12),
-            text_ends: Vec::with_capacity(rows * 2),
-            ..Columns::default()
+    /// Forgets the events, and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        for names in [
+            &mut self.tenants,
+            &mut self.sources,
+            &mut self.kinds,
+            &mut self.measure_names,
+            &mut self.dimension_names,
+        ] {
+            names.clear();
         }
+        self.classes.clear();
+        self.rows.clear();
+        self.class_numbers.clear();
+        self.ids.clear();
+        self.values.clear();
+        self.texts.clear();
+        self.text_ends.clear();
+        self.corrections.clear();
     }
 
     /// Adds an event.
     pub fn push(&mut self, event: &Event<'_>, identity: Identity, arrived_at_ms: i64) {
-        let kind = self.kinds.number(event.kind.as_bytes());
-        let measures = event.measures.iter().map(|(name, _)| name.as_ref());
-        let measure_names = number_list(&mut self.measure_names, &mut self.scratch, measures);
-        let dimensions = event.dimensions.iter().map(|(name, _)| name.as_ref());
-        let dimension_names = number_list(&mut self.dimension_names, &mut self.scratch, dimensions);
-        let class = self.class(kind, measure_names, dimension_names);
+        let class = self.class_of_event(event);
         let correction = match &event.correction {
             None => 0,
             Some(correction) => {
@@ -127,6 +132,24 @@ impl Columns {
             self.texts.extend_from_slice(text.as_bytes());
             self.text_ends.push(self.texts.len() as u32);
         }
+    }
+
+    /// The number of an event's class: mostly that of the event before.
+    fn class_of_event(&mut self, event: &Event<'_>) -> u32 {
+        if self.classes.get(self.last_class as usize).is_some_and(|last| {
+            self.kinds.text(last.kind) == event.kind.as_bytes()
+                && last.measures.iter().eq(event.measures.iter().map(|(name, _)| name))
+                && last.dimensions.iter().eq(event.dimensions.iter().map(|(name, _)| name))
+        }) {
+            return self.last_class;
+        }
+        let kind = self.kinds.number(event.kind.as_bytes());
+        let measures = event.measures.iter().map(|(name, _)| name.as_ref());
+        let measure_names = number_list(&mut self.measure_names, &mut self.scratch, measures);
+        let dimensions = event.dimensions.iter().map(|(name, _)| name.as_ref());
+        let dimension_names = number_list(&mut self.dimension_names, &mut self.scratch, dimensions);
+        self.last_class = self.class(kind, measure_names, dimension_names);
+        self.last_class
     }
 
     fn class(&mut self, kind: u32, measure_names: u32, dimension_names: u32) -> u32 {

@@ -49,11 +49,10 @@ pub fn events(
             )));
         }
     };
-    let backfill = record.header(headers::BACKFILL) == Some("1");
     for (index, event) in decoded.events().enumerate() {
         let identity = event.identity();
         let verdict = if identity.partition(partitions) == place.partition {
-            in_window(&event, record, backfill)
+            in_window(&event, record)
         } else {
             let detail = format!("an event of partition {}", identity.partition(partitions));
             Err(Refusal { reason: reason::IDENTITY_MISMATCH, field: "key".to_owned(), detail })
@@ -95,8 +94,14 @@ fn refuse(place: String, record: &Record, source: &str, refusal: Refusal, bytes:
     })
 }
 
-fn in_window(event: &Event<'_>, record: &Record, backfill: bool) -> Result<(), Refusal> {
-    window::check(event.time, first_arrival(record), backfill).map_err(|(reason, detail)| Refusal {
+fn in_window(event: &Event<'_>, record: &Record) -> Result<(), Refusal> {
+    let arrived_at = first_arrival(record);
+    // Few events are outside of it: for the others the header need not be looked for.
+    if window::check(event.time, arrived_at, false).is_ok() {
+        return Ok(());
+    }
+    let backfill = record.header(headers::BACKFILL) == Some("1");
+    window::check(event.time, arrived_at, backfill).map_err(|(reason, detail)| Refusal {
         reason,
         field: "time".to_owned(),
         detail,
@@ -131,8 +136,7 @@ fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Rejec
         let detail = format!("`{}` is not the tenant `{tenant}` that sent it", event.tenant);
         return Err(refuse(&event.source, reason::INVALID, "subject", detail));
     }
-    let backfill = record.header(headers::BACKFILL) == Some("1");
-    match in_window(&event, record, backfill) {
+    match in_window(&event, record) {
         Ok(()) => Ok(event),
         Err(Refusal { reason, field, detail }) => Err(refuse(&event.source, reason, &field, detail)),
     }
@@ -152,10 +156,15 @@ pub fn reject(place: LogPlace, record: &Record) -> Reject {
     })
 }
 
-/// When the record arrived. A time that no clock can show is taken as the epoch: the record is then judged
-/// as arriving long before its event, and rejected rather than lost.
-pub fn arrival(record: &Record) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(record.arrived_at_ms).unwrap_or_default()
+/// When the record arrived.
+fn arrival(record: &Record) -> DateTime<Utc> {
+    moment(record.arrived_at_ms)
+}
+
+/// A moment of arrival. A time that no clock can show is taken as the epoch: the record is then judged as arriving
+/// long before its event, and rejected rather than lost.
+pub fn moment(arrived_at_ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(arrived_at_ms).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, Utc};
 use rentroll_engines::log::{LogError, PartitionReader, Positioned};
 
-use crate::batch;
+use crate::batch::{self, Intake};
+use crate::plan::{Draft, Plan};
+use crate::steps;
 use crate::worker::BatchLimits;
 
 /// Records taken from the log in one read: the granularity at which a batch can be cut.
@@ -23,18 +25,27 @@ const BEHIND_WAITS: u32 = 8;
 /// A topic's partition.
 pub(crate) struct Lane {
     pub(crate) reader: Box<dyn PartitionReader>,
+    /// How many partitions the topic has.
+    partitions: u32,
     /// Read, but not in a batch.
-    pub(crate) ahead: VecDeque<Positioned>,
+    ahead: VecDeque<Positioned>,
     /// A position that the log could not be told.
     pub(crate) uncommitted: Option<u64>,
     growing: Option<Growing>,
+    /// Memory of former batches: taken anew for each, its pages would be made and zeroed each time.
+    spare: Option<Intake>,
+    /// This thread's CPU time for verdicts since it was asked last.
+    judging: Duration,
 }
 
-/// A batch that is not due yet.
+/// A batch that is not due yet. Records are judged as they come, while they are still in the processor's cache, and
+/// let go of.
 struct Growing {
-    records: Vec<Positioned>,
+    draft: Draft,
+    intake: Intake,
     /// The month of arrival: an insert is atomic only within one partition of the table.
     month_ms: Range<i64>,
+    last_arrived_at_ms: i64,
     events: usize,
     bytes: usize,
     due_at: Instant,
@@ -45,8 +56,7 @@ struct Growing {
 impl Growing {
     /// What is late already gains more from fewer and larger batches than from an earlier one.
     fn due_at(&self, limits: BatchLimits) -> Instant {
-        let behind = self.records.last().is_some_and(|last| is_behind(last, limits.wait));
-        if behind { self.late_at } else { self.due_at }
+        if is_behind(self.last_arrived_at_ms, limits.wait) { self.late_at } else { self.due_at }
     }
 
     fn is_full(&self, limits: BatchLimits) -> bool {
@@ -55,8 +65,23 @@ impl Growing {
 }
 
 impl Lane {
-    pub(crate) fn new(reader: Box<dyn PartitionReader>) -> Self {
-        Lane { reader, ahead: VecDeque::new(), uncommitted: None, growing: None }
+    pub(crate) fn new(reader: Box<dyn PartitionReader>, partitions: u32) -> Self {
+        Lane {
+            reader,
+            partitions,
+            ahead: VecDeque::new(),
+            uncommitted: None,
+            growing: None,
+            spare: None,
+            judging: Duration::ZERO,
+        }
+    }
+
+    /// The next record read is the first at or after `position`.
+    pub(crate) fn seek(&mut self, position: u64) -> Result<(), LogError> {
+        self.ahead.clear();
+        self.growing = None;
+        self.reader.seek(position)
     }
 
     /// Reads on, if all that was read is in a batch.
@@ -70,24 +95,16 @@ impl Lane {
     /// Lets the batch grow by what is at hand; says whether it is due.
     pub(crate) fn grow(&mut self, limits: BatchLimits, now: Instant) -> Result<bool, LogError> {
         loop {
-            while let Some(next) = self.ahead.front() {
-                let arrived_at_ms = next.record.arrived_at_ms;
-                let growing = self.growing.get_or_insert_with(|| Growing {
-                    records: Vec::with_capacity(READ_RECORDS_MAX),
-                    month_ms: month_of(arrived_at_ms),
-                    events: 0,
-                    bytes: 0,
-                    due_at: now + limits.wait,
-                    late_at: now + limits.wait * BEHIND_WAITS,
-                });
-                if growing.is_full(limits) || !growing.month_ms.contains(&arrived_at_ms) {
-                    return Ok(true);
+            let closed = match self.ahead.is_empty() {
+                true => false,
+                false => {
+                    let before = steps::thread_cpu();
+                    let closed = self.take_in(limits, now);
+                    self.judging += steps::thread_cpu().saturating_sub(before);
+                    closed
                 }
-                growing.events += batch::events_in(&next.record);
-                growing.bytes += next.record.value.len();
-                growing.records.extend(self.ahead.pop_front());
-            }
-            if self.growing.as_ref().is_some_and(|growing| growing.is_full(limits)) {
+            };
+            if closed || self.growing.as_ref().is_some_and(|growing| growing.is_full(limits)) {
                 return Ok(true);
             }
             self.fill(Duration::ZERO)?;
@@ -95,6 +112,66 @@ impl Lane {
                 return Ok(self.growing.as_ref().is_some_and(|growing| now >= growing.due_at(limits)));
             }
         }
+    }
+
+    /// Takes what was read into the batch; whether there is something that the batch must not take.
+    fn take_in(&mut self, limits: BatchLimits, now: Instant) -> bool {
+        while let Some(next) = self.ahead.front() {
+            let arrived_at_ms = next.record.arrived_at_ms;
+            let growing = self.growing.get_or_insert_with(|| {
+                let (topic, partition) = (self.reader.topic(), self.reader.partition());
+                let spare = self.spare.take();
+                Growing {
+                    draft: Draft::new(topic, partition),
+                    intake: spare.unwrap_or_else(|| Intake::new(topic, partition, self.partitions)),
+                    month_ms: month_of(arrived_at_ms),
+                    last_arrived_at_ms: arrived_at_ms,
+                    events: 0,
+                    bytes: 0,
+                    due_at: now + limits.wait,
+                    late_at: now + limits.wait * BEHIND_WAITS,
+                }
+            });
+            if growing.is_full(limits) || !growing.month_ms.contains(&arrived_at_ms) {
+                return true;
+            }
+            growing.last_arrived_at_ms = arrived_at_ms;
+            growing.events += batch::events_in(&next.record);
+            growing.bytes += next.record.value.len();
+            growing.draft.add(next);
+            growing.intake.add(next);
+            self.ahead.pop_front();
+        }
+        false
+    }
+
+    /// Exactly the records of `plan`; `None` if the log holds others, and then they come again.
+    pub(crate) fn read_planned(
+        &mut self,
+        plan: &Plan,
+        wait_max: Duration,
+        wait: Duration,
+    ) -> Result<Option<Intake>, LogError> {
+        let mut draft = Draft::new(plan.topic, plan.partition);
+        let mut intake = Intake::new(plan.topic, plan.partition, self.partitions);
+        let deadline = Instant::now() + wait_max;
+        loop {
+            self.fill(wait)?;
+            while let Some(record) = self.ahead.front().filter(|record| record.position < plan.next) {
+                draft.add(record);
+                intake.add(record);
+                self.ahead.pop_front();
+            }
+            let complete = !self.ahead.is_empty() || draft.next() == Some(plan.next);
+            if complete || Instant::now() > deadline {
+                break;
+            }
+        }
+        if draft.finish().is_some_and(|found| found.digest == plan.digest) {
+            return Ok(Some(intake));
+        }
+        self.seek(plan.first)?;
+        Ok(None)
     }
 
     /// When the batch is due at the latest, if there is one.
@@ -107,15 +184,32 @@ impl Lane {
         self.growing.is_some()
     }
 
-    /// The batch as it is now; empty if there is none.
-    pub(crate) fn take(&mut self) -> Vec<Positioned> {
-        self.growing.take().map(|growing| growing.records).unwrap_or_default()
+    /// The batch as it is now, if there is one.
+    pub(crate) fn take(&mut self) -> Option<(Plan, Intake)> {
+        let growing = self.growing.take()?;
+        Some((growing.draft.finish()?, growing.intake))
+    }
+
+    /// Gives the memory of a batch back for the next one.
+    pub(crate) fn reuse(&mut self, mut intake: Intake) {
+        intake.clear();
+        self.spare = Some(intake);
+    }
+
+    /// What verdicts have cost since this was asked last.
+    pub(crate) fn take_judging(&mut self) -> Duration {
+        std::mem::take(&mut self.judging)
+    }
+
+    /// Nothing comes: lets go of memory that is kept for more.
+    pub(crate) fn rest(&mut self) {
+        self.spare = None;
     }
 }
 
 /// Whether the record has waited in the log for longer than a batch may take to fill.
-fn is_behind(record: &Positioned, wait: Duration) -> bool {
-    let waited_ms = Utc::now().timestamp_millis().saturating_sub(record.record.arrived_at_ms);
+fn is_behind(arrived_at_ms: i64, wait: Duration) -> bool {
+    let waited_ms = Utc::now().timestamp_millis().saturating_sub(arrived_at_ms);
     u128::try_from(waited_ms).is_ok_and(|waited_ms| waited_ms > 2 * wait.as_millis())
 }
 
@@ -159,7 +253,7 @@ mod tests {
             let mut subscription = log.subscribe("g", &[Topic::Overflow]).unwrap();
             let mut reader = subscription.gained(Duration::from_secs(1)).unwrap().remove(0);
             reader.seek(0).unwrap();
-            Rig { _subscription: subscription, _dir: dir, log, lane: Lane::new(reader), sent: 0 }
+            Rig { _subscription: subscription, _dir: dir, log, lane: Lane::new(reader, 1), sent: 0 }
         }
 
         fn append(&mut self, count: usize, arrived_at_ms: i64) {
@@ -192,7 +286,7 @@ mod tests {
         let limits = BatchLimits { records_max: 100, wait: Duration::from_secs(60) };
         let (mut rig, now) = (Rig::new(), Instant::now());
         assert!(!rig.lane.grow(limits, now).unwrap());
-        assert_eq!((rig.lane.due_at(limits), rig.lane.take().len()), (None, 0));
+        assert!(rig.lane.due_at(limits).is_none() && rig.lane.take().is_none());
 
         rig.append(30, MARCH_MS - 1);
         assert!(!rig.grow(limits, now), "young");
@@ -204,14 +298,18 @@ mod tests {
         assert_eq!(rig.lane.due_at(patient), Some(now + limits.wait), "not behind by that measure");
         rig.append(100, MARCH_MS - 1);
         assert!(rig.grow(limits, now), "full");
-        let batch = rig.lane.take();
-        assert_eq!((batch.len(), batch[0].position, batch[99].position), (100, 0, 99));
+        let range = |lane: &mut Lane| {
+            let (plan, intake) = lane.take().unwrap();
+            // Not one of them is an event.
+            assert_eq!(intake.rejects.len() as u64, plan.records);
+            plan.first..plan.next
+        };
+        assert_eq!(range(&mut rig.lane), 0..100);
 
         rig.append(10, MARCH_MS);
         assert!(rig.grow(limits, now), "another month waits");
-        let batch = rig.lane.take();
-        assert_eq!((batch.len(), batch[29].position), (30, 129));
+        assert_eq!(range(&mut rig.lane), 100..130);
         assert!(!rig.grow(limits, now));
-        assert_eq!(rig.lane.take().len(), 10);
+        assert_eq!(range(&mut rig.lane), 130..140);
     }
 }

@@ -31,6 +31,13 @@ impl Names {
         self.last
     }
 
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.numbers.clear();
+        self.texts.clear();
+        self.last = 0;
+    }
+
     /// The text of that number; empty for a number that was never given.
     pub fn text(&self, number: u32) -> &[u8] {
         self.texts.get(number as usize).map_or(&[], |text| text)

@@ -4,6 +4,8 @@
 //! that plan from the same position (one of them has lost the partition and does not know it yet), the store
 //! takes one row. Both then read which plan is there and follow it: the same range, the same tokens, the same rows.
 
+use std::ops::Range;
+
 use chrono::Utc;
 use rentroll_engines::log::Positioned;
 use rentroll_engines::store::{Store, StoreError};
@@ -36,17 +38,9 @@ pub struct Plan {
 impl Plan {
     /// The plan for exactly these records; `None` for no records.
     pub fn of(topic: Topic, partition: u32, records: &[Positioned]) -> Option<Self> {
-        let (first, last) = (records.first()?, records.last()?);
-        Some(Plan {
-            topic,
-            partition,
-            first: first.position,
-            next: last.position + 1,
-            begins: digest(std::slice::from_ref(first)),
-            digest: digest(records),
-            records: records.len() as u64,
-            done: false,
-        })
+        let mut draft = Draft::new(topic, partition);
+        records.iter().for_each(|record| draft.add(record));
+        draft.finish()
     }
 
     /// The deduplication token of this batch's insert into `table`. It is made of the input and not of the rows:
@@ -236,20 +230,72 @@ impl Plan {
     }
 }
 
-/// Of keys and arrivals: a log that was made anew does not repeat them.
-pub fn digest(records: &[Positioned]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = Vec::with_capacity(24 * records.len().min(1024));
-    for chunk in records.chunks(1024) {
-        // One update for many records: small ones cost several times as much.
-        buffer.clear();
-        for positioned in chunk {
-            buffer.extend_from_slice(&positioned.record.key.0);
-            buffer.extend_from_slice(&positioned.record.arrived_at_ms.to_le_bytes());
-        }
-        hasher.update(&buffer);
+/// A plan that grows with the records that come.
+#[derive(Debug)]
+pub struct Draft {
+    topic: Topic,
+    partition: u32,
+    range: Option<Range<u64>>,
+    records: u64,
+    begins: [u8; 16],
+    digest: blake3::Hasher,
+    /// Not in `digest` yet: small updates cost several times as much by the byte.
+    buffer: Vec<u8>,
+}
+
+/// How much of the input waits for the digest.
+const BUFFER_BYTES: usize = 24 << 10;
+
+impl Draft {
+    /// Of no records yet.
+    pub fn new(topic: Topic, partition: u32) -> Self {
+        let digest = blake3::Hasher::new();
+        Draft { topic, partition, range: None, records: 0, begins: [0; 16], digest, buffer: Vec::new() }
     }
+
+    /// Takes the next record in.
+    pub fn add(&mut self, Positioned { position, record }: &Positioned) {
+        let from = self.buffer.len();
+        self.buffer.extend_from_slice(&record.key.0);
+        self.buffer.extend_from_slice(&record.arrived_at_ms.to_le_bytes());
+        match &mut self.range {
+            Some(range) => range.end = position + 1,
+            None => {
+                self.range = Some(*position..position + 1);
+                self.begins = shortened(&blake3::hash(&self.buffer[from..]));
+            }
+        }
+        self.records += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.digest.update(&self.buffer);
+            self.buffer.clear();
+        }
+    }
+
+    /// The position after the last record.
+    pub fn next(&self) -> Option<u64> {
+        self.range.as_ref().map(|range| range.end)
+    }
+
+    /// The plan for the records taken in; `None` if there were none.
+    pub fn finish(mut self) -> Option<Plan> {
+        self.digest.update(&self.buffer);
+        let range = self.range?;
+        Some(Plan {
+            topic: self.topic,
+            partition: self.partition,
+            first: range.start,
+            next: range.end,
+            begins: self.begins,
+            digest: shortened(&self.digest.finalize()),
+            records: self.records,
+            done: false,
+        })
+    }
+}
+
+fn shortened(hash: &blake3::Hash) -> [u8; 16] {
     let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    digest.copy_from_slice(&hash.as_bytes()[..16]);
     digest
 }

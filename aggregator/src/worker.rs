@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rentroll_engines::health::Part;
-use rentroll_engines::log::{LogError, PartitionReader, Positioned};
+use rentroll_engines::log::{LogError, PartitionReader};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::Identity;
 use rentroll_schemas::meter::Meters;
@@ -25,10 +25,9 @@ use crate::activity::Activity;
 use crate::batch::{self, Batch, Intake, Tally};
 use crate::block::Block;
 use crate::dedup::{self, Seen};
-use crate::judge;
 use crate::lane::Lane;
 use crate::metrics::Metrics;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::repair::dirty;
 use crate::rows::Rows;
 use crate::steps::{self, Step};
@@ -172,7 +171,7 @@ impl Worker {
 
     /// Takes a lane on: first what a former owner planned beyond the committed position is finished.
     fn add_lane(&mut self, reader: Box<dyn PartitionReader>) -> Result<(), WorkerError> {
-        let mut lane = Lane::new(reader);
+        let mut lane = Lane::new(reader, self.shared.partitions);
         let (topic, mut position) = (lane.reader.topic(), lane.reader.committed()?);
         lane.reader.seek(position)?;
         let plans = self.patiently("read the planned batches", |worker| {
@@ -197,52 +196,27 @@ impl Worker {
 
     /// Carries through, or only steps over, a plan that is written down; `false` if the log holds other records.
     fn follow(&mut self, index: usize, plan: &Plan) -> Result<bool, WorkerError> {
-        let Some(records) = self.read_planned(index, plan)? else {
+        let Some(intake) = self.lanes[index].read_planned(plan, REPLAY_WAIT, READ_WAIT)? else {
             return Ok(false);
         };
         let (topic, partition, first, next) = (plan.topic, plan.partition, plan.first, plan.next);
         if plan.done {
             tracing::info!(%topic, partition, first, next, "batch was done");
-            self.remember(plan, &records);
+            self.remember(&intake);
             self.commit(index, next)?;
         } else {
             tracing::info!(%topic, partition, first, next, "repeating an unfinished batch");
-            self.process(index, plan, &records, true)?;
+            self.process(index, plan, intake, true)?;
         }
         Ok(true)
     }
 
     /// What another owner stored is known from then on: the filters were built before it did.
-    fn remember(&mut self, plan: &Plan, records: &[Positioned]) {
-        for row in Intake::of(plan, records, self.shared.partitions).columns.rows {
+    fn remember(&mut self, intake: &Intake) {
+        for row in &intake.columns.rows {
             let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
             self.seen.insert(&row.identity, arrival);
         }
-    }
-
-    /// Exactly the records of `plan`; `None`, with the records put back, if the log holds others.
-    fn read_planned(&mut self, index: usize, plan: &Plan) -> Result<Option<Vec<Positioned>>, WorkerError> {
-        let lane = &mut self.lanes[index];
-        let mut records = Vec::new();
-        let deadline = Instant::now() + REPLAY_WAIT;
-        loop {
-            lane.fill(READ_WAIT)?;
-            while lane.ahead.front().is_some_and(|record| record.position < plan.next) {
-                records.extend(lane.ahead.pop_front());
-            }
-            let complete = !lane.ahead.is_empty()
-                || records.last().is_some_and(|record: &Positioned| record.position + 1 == plan.next);
-            if complete || Instant::now() > deadline {
-                break;
-            }
-        }
-        if plan::digest(&records) == plan.digest {
-            return Ok(Some(records));
-        }
-        for record in records.into_iter().rev() {
-            lane.ahead.push_front(record);
-        }
-        Ok(None)
     }
 
     /// Lets the lanes' batches grow; the one to be carried through now, if one is due.
@@ -272,9 +246,14 @@ impl Worker {
     }
 
     fn process_due(&mut self, index: usize) -> Result<(), WorkerError> {
-        let records = self.lanes[index].take();
+        let batch = self.lanes[index].take();
+        let judging: Duration = self.lanes.iter_mut().map(Lane::take_judging).sum();
+        self.step_took(Step::Judge, judging);
         self.step_done(Step::Consume);
-        self.process_new(index, records)
+        match batch {
+            Some((plan, intake)) => self.process_new(index, plan, intake),
+            None => Ok(()),
+        }
     }
 
     /// Waits for records, no longer than until a batch is due.
@@ -285,7 +264,10 @@ impl Worker {
             self.commit_again()?;
             self.part.idle();
             match self.lanes.first_mut() {
-                Some(lane) => lane.fill(READ_WAIT)?,
+                Some(lane) => {
+                    lane.rest();
+                    lane.fill(READ_WAIT)?;
+                }
                 None => std::thread::sleep(READ_WAIT),
             }
             return Ok(());
@@ -300,24 +282,19 @@ impl Worker {
         Ok(())
     }
 
-    fn process_new(&mut self, index: usize, records: Vec<Positioned>) -> Result<(), WorkerError> {
-        let topic = self.lanes[index].reader.topic();
-        let Some(plan) = Plan::of(topic, self.partition, &records) else {
-            return Ok(());
-        };
+    fn process_new(&mut self, index: usize, plan: Plan, intake: Intake) -> Result<(), WorkerError> {
+        let topic = plan.topic;
         let claimed = self.patiently("plan a batch", |worker| {
             worker.shared.runtime.block_on(plan.claim(&worker.shared.store))
         })?;
         if claimed.is_same(&plan) && !claimed.done {
-            return self.process(index, &plan, &records, false);
+            return self.process(index, &plan, intake, false);
         }
         tracing::warn!(
             %topic, partition = self.partition, first = plan.first, next = claimed.next,
             "another owner of this partition has planned this batch; following its plan"
         );
-        for record in records.iter().rev() {
-            self.lanes[index].ahead.push_front(record.clone());
-        }
+        self.lanes[index].seek(plan.first)?;
         if self.follow(index, &claimed)? {
             return Ok(());
         }
@@ -327,34 +304,30 @@ impl Worker {
             %topic, partition = self.partition, first = plan.first, next = claimed.next,
             "the log does not hold the records of this unfinished batch any more; taking what it holds as a new one"
         );
-        for _ in &records {
-            self.lanes[index].ahead.pop_front();
-        }
+        self.lanes[index].seek(plan.next)?;
         self.patiently("mark hours to be checked", |worker| {
             worker.shared.runtime.block_on(dirty::mark_batch(&worker.shared.store, &claimed, "abandoned"))
         })?;
         self.patiently("plan a batch anew", |worker| {
             worker.shared.runtime.block_on(plan.claim_anew(&worker.shared.store))
         })?;
-        self.process(index, &plan, &records, false)
+        self.process(index, &plan, intake, false)
     }
 
     fn process(
         &mut self,
         index: usize,
         plan: &Plan,
-        records: &[Positioned],
+        intake: Intake,
         repeated: bool,
     ) -> Result<(), WorkerError> {
         self.seen.forget_before(Utc::now());
         self.step_done(Step::Insert);
-        let intake = Intake::of(plan, records, self.shared.partitions);
-        self.step_done(Step::Judge);
         if repeated {
             self.doubt_hours(&intake)?;
         }
         // The window is counted back from the arrival, so that a repetition comes to the same verdicts.
-        let arrived_at = records.first().map_or_else(Utc::now, |first| judge::arrival(&first.record));
+        let arrived_at = intake.first_arrival().unwrap_or_else(Utc::now);
         let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
         let known_rejects = self.known_rejects(&intake, plan, arrived_at)?;
         self.step_done(Step::Dedup);
@@ -363,7 +336,7 @@ impl Worker {
             // The rollups were doubted before.
             batch.events = Block::default();
         }
-        drop(intake);
+        self.lanes[index].reuse(intake);
         self.step_done(Step::Encode);
         self.store_batch(plan, batch)?;
         self.commit(index, plan.next)?;
@@ -541,7 +514,13 @@ impl Worker {
     fn step_done(&mut self, step: Step) {
         let now = steps::thread_cpu();
         let took = now.saturating_sub(self.cpu_before);
+        self.step_took(step, took);
         self.cpu_before = now;
+    }
+
+    /// So much of what this thread has taken since the last call of [`step_done`](Self::step_done) goes to `step`.
+    fn step_took(&mut self, step: Step, took: Duration) {
+        self.cpu_before += took;
         self.shared.metrics.step_cpu_seconds.with_label_values(&[step.name()]).inc_by(took.as_secs_f64());
     }
 

@@ -12,7 +12,7 @@ use crate::store::fuzz as store;
 pub fn kafka_headers(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == 0);
     let pairs = std::iter::from_fn(|| Some((parts.next()?, parts.next().unwrap_or_default())));
-    let headers = crate::log::kafka::record::mended(pairs);
+    let headers = crate::log::kafka::record::mended(pairs, &mut bytes::BytesMut::new());
     let stored = Headers::from_bytes(bytes::Bytes::copy_from_slice(headers.as_bytes()));
     assert_eq!(stored, Some(headers));
     // And as a block that something else wrote.

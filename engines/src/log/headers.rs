@@ -35,7 +35,14 @@ impl Headers {
 
     /// The value of the first header of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+        let mut rest: &[u8] = &self.block;
+        // Names are compared as bytes: of a million records each header would be made a text to be passed over.
+        while let Some((key, value)) = take_bytes(&mut rest) {
+            if key == name.as_bytes() {
+                return std::str::from_utf8(value).ok();
+            }
+        }
+        None
     }
 
     /// All of them.
@@ -44,38 +51,47 @@ impl Headers {
         // The block is well-formed, so this ends where the block does.
         std::iter::from_fn(move || take(&mut rest))
     }
-}
 
-/// The next name and value of a block.
-fn take<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str)> {
-    let name_len = usize::from(rest.try_get_u16_le().ok()?);
-    let name = take_text(rest, name_len)?;
-    let value_len = rest.try_get_u32_le().ok()? as usize;
-    Some((name, take_text(rest, value_len)?))
-}
-
-fn take_text<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a str> {
-    let (text, behind) = rest.split_at_checked(length)?;
-    *rest = behind;
-    std::str::from_utf8(text).ok()
-}
-
-impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Headers {
-    /// A name of more than 64 KiB is no header and is left out.
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(headers: I) -> Self {
-        let mut block = BytesMut::with_capacity(128);
+    /// As from an iterator; the block is split off from `arena`.
+    pub(crate) fn collect<K: AsRef<str>, V: AsRef<str>>(
+        headers: impl IntoIterator<Item = (K, V)>,
+        arena: &mut BytesMut,
+    ) -> Self {
         for (name, value) in headers {
             let (name, value) = (name.as_ref(), value.as_ref());
             let (Ok(name_len), Ok(value_len)) = (u16::try_from(name.len()), u32::try_from(value.len()))
             else {
                 continue;
             };
-            block.put_u16_le(name_len);
-            block.put_slice(name.as_bytes());
-            block.put_u32_le(value_len);
-            block.put_slice(value.as_bytes());
+            arena.put_u16_le(name_len);
+            arena.put_slice(name.as_bytes());
+            arena.put_u32_le(value_len);
+            arena.put_slice(value.as_bytes());
         }
-        Headers { block: block.freeze() }
+        Headers { block: arena.split().freeze() }
+    }
+}
+
+/// The next name and value of a block.
+fn take<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str)> {
+    let (name, value) = take_bytes(rest)?;
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let name_len = usize::from(rest.try_get_u16_le().ok()?);
+    let (name, behind) = rest.split_at_checked(name_len)?;
+    *rest = behind;
+    let value_len = rest.try_get_u32_le().ok()? as usize;
+    let (value, behind) = rest.split_at_checked(value_len)?;
+    *rest = behind;
+    Some((name, value))
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Headers {
+    /// A name of more than 64 KiB is no header and is left out.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(headers: I) -> Self {
+        Headers::collect(headers, &mut BytesMut::with_capacity(128))
     }
 }
 

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rentroll_schemas::topics::Topic;
 
 use super::client::{Side, Voice, failed, is_passing, lock, not_made, settings};
+use super::queue::Queue;
 use super::reader::KafkaReader;
 use super::{GroupProtocol, KafkaConfig};
 use crate::log::{LogError, PartitionReader, Result, Subscription};
@@ -88,7 +88,7 @@ pub(super) struct Slot {
     pub(super) name: String,
     /// `None` once the partition is revoked. Held while reading, seeking and handing in a commit, so that a
     /// revocation happens before or after each of them, never within.
-    pub(super) queue: Mutex<Option<PartitionQueue<Member>>>,
+    pub(super) queue: Mutex<Option<Queue>>,
     /// Never held while the client library is called: its callback takes this lock too.
     state: Mutex<State>,
     changed: Condvar,
@@ -165,7 +165,7 @@ impl Member {
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
             return;
         };
-        let Some(mut queue) = consumer.split_partition_queue(name, partition) else {
+        let Some(mut queue) = Queue::split(&consumer, name, partition) else {
             let reason = format!("cannot read partition {partition} of {name} by itself");
             return self.fail(LogError::Unavailable(reason));
         };
@@ -420,7 +420,7 @@ mod tests {
         while positions.len() < 20 {
             if positions.len() == 5 {
                 // The queue is emptied behind the reader's back, and the slot is told as `poll` tells it.
-                while lock(&slot.queue).as_ref().unwrap().poll(Duration::from_millis(200)).is_some() {}
+                while lock(&slot.queue).as_mut().unwrap().take(1, Duration::from_millis(200)).len() > 0 {}
                 slot.update(|state| state.stray = Some(5));
             }
             let read = reader.read(5, Duration::from_secs(30)).unwrap();

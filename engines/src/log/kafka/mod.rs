@@ -21,6 +21,7 @@ pub mod features;
 mod member;
 mod peek;
 mod producer;
+mod queue;
 mod reader;
 pub(crate) mod record;
 pub mod topics;

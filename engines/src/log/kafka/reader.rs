@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rentroll_schemas::topics::Topic;
 
 use super::client::{ANSWER_WAIT, failed, lock, once_led};
 use super::commit::Commit;
 use super::member::{Consumer, Slot};
+use super::queue::Message;
 use super::{KafkaConfig, record};
 use crate::log::{LogError, PartitionReader, Positioned, Result};
 
@@ -36,11 +37,13 @@ pub(super) struct KafkaReader {
     next: Option<u64>,
     /// Met after records that had to be handed out first.
     failure: Option<LogError>,
+    /// What records' bytes are split off from, so that a record costs no allocation of its own.
+    arena: BytesMut,
 }
 
 impl KafkaReader {
     pub(super) fn new(slot: Arc<Slot>, consumer: Arc<Consumer>, config: KafkaConfig) -> Self {
-        KafkaReader { slot, consumer, config, next: None, failure: None }
+        KafkaReader { slot, consumer, config, next: None, failure: None, arena: BytesMut::new() }
     }
 
     fn failed(&self, what: &str, error: KafkaError) -> LogError {
@@ -78,32 +81,51 @@ impl KafkaReader {
     /// Moves whatever is in the queue into `out`, as far as it goes.
     fn drain(&mut self, records_max: usize, out: &mut Vec<Positioned>) -> Result<()> {
         self.slot.expect_more();
-        let queue = lock(&self.slot.queue);
-        let queue = queue.as_ref().ok_or_else(|| self.slot.revoked())?;
+        let slot = Arc::clone(&self.slot);
+        let mut queue = lock(&slot.queue);
+        let queue = queue.as_mut().ok_or_else(|| self.slot.revoked())?;
         let mut bytes = 0;
         while out.len() < records_max && bytes < READ_BYTES_MAX {
-            let message = match queue.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(message)) => message,
-                Some(Err(error)) => {
-                    let error = self.failed("read", error);
-                    if out.is_empty() {
-                        return Err(error);
-                    }
-                    self.failure = Some(error);
-                    break;
-                }
-            };
-            let position = message.offset() as u64;
-            if let Some(next) = self.next.filter(|next| position < *next) {
-                let reason = format!("the log went back to {position}; it lost records or was made anew");
-                return Err(self.beyond(next, &reason));
+            let messages = queue.take(records_max - out.len(), Duration::ZERO);
+            if messages.len() == 0 {
+                break;
             }
-            self.next = Some(position + 1);
-            bytes += message.payload_len();
-            out.push(Positioned { position, record: record::of(&message) });
+            for message in messages {
+                let record = match message {
+                    Ok(message) => self.record(&message),
+                    Err(error) => Err(self.failed("read", error)),
+                };
+                match record {
+                    Ok(record) => {
+                        bytes += record.record.value.len();
+                        out.push(record);
+                    }
+                    // Records behind it have left the queue with it: they are handed out, and it is told next.
+                    Err(error) => drop(self.failure.get_or_insert(error)),
+                }
+            }
+            if self.failure.is_some() {
+                break;
+            }
         }
-        Ok(())
+        match self.failure.take() {
+            Some(failure) if out.is_empty() => Err(failure),
+            failure => {
+                self.failure = failure;
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, message: &Message<'_>) -> Result<Positioned> {
+        let position = message.position();
+        if let Some(next) = self.next.filter(|next| position < *next) {
+            let reason = format!("the log went back to {position}; it lost records or was made anew");
+            return Err(self.beyond(next, &reason));
+        }
+        self.next = Some(position + 1);
+        let record = record::of(message, &self.slot.name, self.slot.partition, &mut self.arena);
+        Ok(Positioned { position, record })
     }
 }
 
