@@ -15,8 +15,8 @@ use crate::plan::{Draft, Plan};
 use crate::steps;
 use crate::worker::BatchLimits;
 
-/// Records taken from the log in one read: the granularity at which a batch can be cut.
-const READ_RECORDS_MAX: usize = 8192;
+/// Records taken from the log in one read, and judged while they are in the processor's cache.
+const READ_RECORDS_MAX: usize = 1024;
 /// A batch is also cut at so many bytes: what it holds of records, rows and blocks is some three times as much.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// A lane that is behind waits so many times longer for its batch to fill.

@@ -18,6 +18,8 @@ use crate::log::{LogError, PartitionReader, Positioned, Result};
 
 /// A read ends at this many bytes even if more records were asked for.
 const READ_BYTES_MAX: usize = 32 << 20;
+/// Records' bytes are split off from blocks of this size; a thousand of some 300 bytes fill one.
+const ARENA_BYTES: usize = 384 << 10;
 /// A waiting reader looks at its queue this often even if nothing woke it.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a commit may take. It is only a hint of where to resume, so waiting longer gains nothing.
@@ -90,6 +92,9 @@ impl KafkaReader {
             if messages.len() == 0 {
                 break;
             }
+            out.reserve(messages.len());
+            // What was read before has mostly been dropped: its memory is taken again.
+            self.arena.reserve(ARENA_BYTES);
             for message in messages {
                 let record = match message {
                     Ok(message) => self.record(&message),

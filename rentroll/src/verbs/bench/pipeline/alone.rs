@@ -23,7 +23,7 @@ use crate::verbs::bench::events;
 use crate::verbs::bench::process::{Clock, Cost};
 
 /// As the aggregator's workers read.
-const READ_RECORDS_MAX: usize = 8192;
+const READ_RECORDS_MAX: usize = 1024;
 const READ_WAIT: Duration = Duration::from_millis(100);
 
 /// What the process is told.
