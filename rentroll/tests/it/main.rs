@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod bad_input;
+mod bench;
 mod billing;
 mod chain;
 mod corrections;

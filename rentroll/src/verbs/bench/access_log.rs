@@ -137,8 +137,8 @@ fn rentroll(scratch: &Path, log: &Path, arguments: &[&str]) -> anyhow::Result<Co
         costs = example.join("costs.yaml"),
     );
     std::fs::write(&config, text)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--config").arg(config).args(arguments).env("RENTROLL_LOG", "error");
+    let mut command = super::this_binary()?;
+    command.arg("--config").arg(config).args(arguments);
     Ok(command)
 }
 

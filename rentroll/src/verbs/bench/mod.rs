@@ -101,13 +101,26 @@ fn part<S: serde::Serialize, A: serde::de::DeserializeOwned>(
     name: &str,
     spec: &S,
 ) -> anyhow::Result<(A, process::Taken)> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = this_binary()?;
     command.args(["bench", "part", name, &serde_json::to_string(spec)?]);
-    command.env("RENTROLL_LOG", "error");
     let taken = process::Watched::spawn(&mut command)?.wait()?;
     let answer = serde_json::from_str(&taken.stdout)
         .with_context(|| format!("cannot read what `bench part {name}` answered: {}", taken.stdout))?;
     Ok((answer, taken))
+}
+
+/// This binary again. What it is told stands in files: settings of this process's own environment would go over
+/// them.
+fn this_binary() -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "RENTROLL_CONFIG" || (text.starts_with("RENTROLL_") && text.contains("__")) {
+            command.env_remove(&name);
+        }
+    }
+    command.env("RENTROLL_LOG", "error");
+    Ok(command)
 }
 
 /// A folder for everything, removed at the end.

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use crate::verbs::bench::events::{self, SOURCE};
 use crate::verbs::bench::measured::measure;
 use crate::verbs::bench::process::Watched;
+use crate::verbs::bench::this_binary;
 
 /// How long a server may take until it listens. Ours joins a Kafka cluster first.
 const START_WAIT: Duration = Duration::from_secs(30);
@@ -114,8 +115,8 @@ fn token(config: &Path) -> anyhow::Result<String> {
 }
 
 fn rentroll(config: &Path) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--config").arg(config).env("RENTROLL_LOG", "error");
+    let mut command = this_binary()?;
+    command.arg("--config").arg(config);
     Ok(command)
 }
 
