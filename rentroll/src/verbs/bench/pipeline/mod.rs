@@ -40,7 +40,7 @@ Examples:
   rentroll bench pipeline --encoding compact           as our own collector sends them
   rentroll bench pipeline --brokers 127.0.0.1:9092     through this cluster; leaves topics named bench-…
 
-Exits with 3 if what is stored does not add up to what was sent.")]
+Exits with 3 if what we stored does not add up to what was sent; where the peer's rows do not, it is said.")]
 pub(super) struct Args {
     /// Events in the topic.
     #[arg(long, default_value_t = 2_000_000)]
