@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -156,7 +158,7 @@ async fn measure(args: &Args, name: &'static str, load: Load) -> anyhow::Result<
     let config = configure(args, scratch.path(), &prefix)?;
     let (log, probe_log) = (scratch.path().join("access.log"), scratch.path().join("probes.log"));
     std::fs::write(&log, "")?;
-    let mut probe_file = File::create(&probe_log)?;
+    let probe_file = File::create(&probe_log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--config").arg(&config).arg("up").env("RENTROLL_LOG", "error");
     let mut chain = Watched::spawn(&mut command)?;
@@ -171,37 +173,28 @@ async fn measure(args: &Args, name: &'static str, load: Load) -> anyhow::Result<
     );
     let (started, cpu_before) = (Instant::now(), chain.so_far().0);
     let writer = Writer::start(&log, load)?;
-    let mut probes =
-        Probes { hot: args.hot_rank - 1, tenants: args.tenants, random: Random(11), ..Probes::default() };
-    let (mut probe_at, mut look_at) = (started, started);
+    let probes = Probes::default();
+    let sender = probes.sender(args, probe_file, run_for);
     while started.elapsed() < run_for {
-        let now = Instant::now();
-        if now >= probe_at {
-            probes.send(&mut probe_file, started.elapsed() >= WARM)?;
-            probe_at += PROBE_EVERY;
-        }
-        if now >= look_at {
-            probes.look(&store).await?;
-            look_at = Instant::now() + LOOK_EVERY;
-        }
+        probes.look(&store).await?;
         anyhow::ensure!(!chain.has_ended()?, "the chain ended by itself");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     let (elapsed, cpu) = (started.elapsed(), chain.so_far().0.saturating_sub(cpu_before));
     let lines = writer.finish()?;
+    sender.join().map_err(|_| anyhow::anyhow!("the probes' thread broke off"))??;
     let until = Instant::now() + PATIENCE;
-    while !probes.waiting.is_empty() {
-        probes.look(&store).await?;
-        anyhow::ensure!(
-            Instant::now() < until,
-            "{} probes did not come in {} s",
-            probes.waiting.len(),
-            PATIENCE.as_secs()
-        );
+    loop {
+        let left = probes.look(&store).await?;
+        if left == 0 {
+            break;
+        }
+        anyhow::ensure!(Instant::now() < until, "{left} probes did not come in {} s", PATIENCE.as_secs());
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let (hot_main_events, hot_overflow_events) = hot_lanes(&store, args.hot_rank - 1).await?;
     let latencies = probes.latencies();
+    anyhow::ensure!(!latencies.is_empty(), "no probe was measured");
     let at = |percent: usize| latencies[(latencies.len() * percent / 100).min(latencies.len() - 1)];
     Ok(Run {
         name,
@@ -217,44 +210,55 @@ async fn measure(args: &Args, name: &'static str, load: Load) -> anyhow::Result<
 }
 
 /// Events of sampled tenants, on their way from a log to the store.
+#[derive(Clone, Default)]
 struct Probes {
-    hot: u32,
-    tenants: u32,
-    random: Random,
-    sent: u64,
+    state: Arc<Mutex<Probing>>,
+}
+
+#[derive(Default)]
+struct Probing {
     /// By id: the tenant, and whether it counts.
     waiting: HashMap<String, (String, bool)>,
     /// From accepted to queryable, ms.
     done: Vec<u64>,
 }
 
-impl Default for Probes {
-    fn default() -> Self {
-        Probes { hot: 0, tenants: 0, random: Random(0), sent: 0, waiting: HashMap::new(), done: Vec::new() }
-    }
-}
-
 impl Probes {
-    fn send(&mut self, file: &mut File, counts: bool) -> anyhow::Result<()> {
-        let mut rank = self.random.below(self.tenants.into()) as u32;
-        if rank == self.hot {
-            rank = (rank + 1) % self.tenants;
-        }
-        let (id, tenant) = (format!("probe-{}", self.sent), tenant(rank));
-        let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        writeln!(file, r#"{{"time":"{time}","tenant":"{tenant}","id":"{id}"}}"#)?;
-        self.sent += 1;
-        self.waiting.insert(id, (tenant, counts));
-        Ok(())
+    fn lock(&self) -> MutexGuard<'_, Probing> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for those that are on their way.
-    async fn look(&mut self, store: &Store) -> anyhow::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
+    /// Sends them at a steady pace from a thread of its own, whatever becomes of those before.
+    fn sender(&self, args: &Args, mut file: File, run_for: Duration) -> JoinHandle<anyhow::Result<()>> {
+        let (probes, hot, tenants) = (self.clone(), args.hot_rank - 1, args.tenants);
+        std::thread::spawn(move || {
+            let (mut random, started) = (Random(11), Instant::now());
+            for number in 0_u32.. {
+                let due = PROBE_EVERY * number;
+                if due >= run_for {
+                    break;
+                }
+                std::thread::sleep(due.saturating_sub(started.elapsed()));
+                let mut rank = random.below(tenants.into()) as u32;
+                if rank == hot {
+                    rank = (rank + 1) % tenants;
+                }
+                let (id, tenant) = (format!("probe-{number}"), tenant(rank));
+                let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+                probes.lock().waiting.insert(id.clone(), (tenant.clone(), due >= WARM));
+                writeln!(file, r#"{{"time":"{time}","tenant":"{tenant}","id":"{id}"}}"#)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Asks for those that are on their way; says how many are.
+    async fn look(&self, store: &Store) -> anyhow::Result<usize> {
+        let (ids, tenants): (Vec<String>, Vec<String>) =
+            self.lock().waiting.iter().map(|(id, (tenant, _))| (id.clone(), tenant.clone())).unzip();
+        if ids.is_empty() {
+            return Ok(0);
         }
-        let ids: Vec<&String> = self.waiting.keys().collect();
-        let tenants: Vec<&String> = self.waiting.values().map(|(tenant, _)| tenant).collect();
         let found: Vec<(String, i64)> = store
             .client()
             .query(
@@ -267,17 +271,19 @@ impl Probes {
             .await
             .map_err(|error| store.error(error))?;
         let now_ms = Utc::now().timestamp_millis();
+        let mut state = self.lock();
         for (id, arrived_at_ms) in found {
-            if let Some((_, true)) = self.waiting.remove(&id) {
-                self.done.push(u64::try_from(now_ms - arrived_at_ms).unwrap_or_default());
+            if let Some((_, true)) = state.waiting.remove(&id) {
+                state.done.push(u64::try_from(now_ms - arrived_at_ms).unwrap_or_default());
             }
         }
-        Ok(())
+        Ok(state.waiting.len())
     }
 
-    fn latencies(mut self) -> Vec<u64> {
-        self.done.sort_unstable();
-        self.done
+    fn latencies(&self) -> Vec<u64> {
+        let mut done = std::mem::take(&mut self.lock().done);
+        done.sort_unstable();
+        done
     }
 }
 
