@@ -51,18 +51,6 @@ const ALL: &[Bench] = &[
         quick: &["dedup", "--events", "10000000", "--rows", "1000000"],
         has_peers: false,
     },
-    Bench {
-        name: "noisy",
-        arguments: &["noisy"],
-        quick: &["noisy", "--seconds", "5", "--rate", "5000"],
-        has_peers: false,
-    },
-    Bench {
-        name: "sidecar",
-        arguments: &["sidecar"],
-        quick: &["sidecar", "--seconds", "5"],
-        has_peers: false,
-    },
     Bench { name: "noisy", arguments: &["noisy"], quick: &["noisy", "--seconds", "10"], has_peers: false },
     Bench {
         name: "sidecar",
