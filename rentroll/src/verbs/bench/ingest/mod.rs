@@ -5,6 +5,9 @@
 //! answers come, which gives events per second of the server's CPU time; then at a steady rate that both can
 //! bear, which gives latencies that can be compared.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -163,7 +166,7 @@ struct Measurement<'a> {
 impl Measurement<'_> {
     /// Each connection sends as soon as it is answered.
     fn closed(&self, side: Side, mut server: Server) -> anyhow::Result<Run> {
-        self.prime(&server)?;
+        prime(&server, self.batch)?;
         let (cpu_before, _) = server.process.so_far();
         let broker_before = self.cluster.cpu();
         let answer = self.load(&server, None)?;
@@ -189,41 +192,96 @@ impl Measurement<'_> {
 
     /// Requests are due at a steady rate, whatever the answers do.
     fn open(&self, server: Server, events_per_second: f64) -> anyhow::Result<Latency> {
-        self.prime(&server)?;
+        prime(&server, self.batch)?;
         Ok(self.load(&server, Some(events_per_second / self.batch as f64))?.latency)
     }
 
-    /// The first acks of a producer take their time: it has to be given an identity by the cluster.
-    fn prime(&self, server: &Server) -> anyhow::Result<()> {
-        let spec = LoadSpec { connections: 1, seconds: 0.5, warm_up_seconds: 0.0, ..self.spec(server, None) };
-        part::<_, LoadAnswer>("load", &spec).context("the server does not take events")?;
-        Ok(())
-    }
-
     fn load(&self, server: &Server, requests_per_second: Option<f64>) -> anyhow::Result<LoadAnswer> {
-        let (answer, _) =
-            part("load", &self.spec(server, requests_per_second)).context("the load generator failed")?;
-        Ok(answer)
-    }
-
-    fn spec(&self, server: &Server, requests_per_second: Option<f64>) -> LoadSpec {
-        LoadSpec {
-            address: server.address,
-            path: server.path.clone(),
-            headers: server.headers.clone(),
-            batch: self.batch,
+        let spec = LoadSpec {
             connections: self.args.connections,
             seconds: self.args.seconds,
             warm_up_seconds: WARM_UP_SECONDS,
             requests_per_second,
-            shape: Shape {
-                events: self.batch,
-                tenants: 100_000,
-                zipf: 1.1,
-                minutes: MINUTES,
-                ends_at_ms: chrono::Utc::now().timestamp_millis(),
-                seed: 1,
-            },
-        }
+            ..spec(server, self.batch)
+        };
+        let (answer, _) = part("load", &spec).context("the load generator failed")?;
+        Ok(answer)
     }
+}
+
+/// The first acks of a producer take their time: it has to be given an identity by the cluster.
+fn prime(server: &Server, batch: u64) -> anyhow::Result<()> {
+    part::<_, LoadAnswer>("load", &spec(server, batch)).context("the server does not take events")?;
+    Ok(())
+}
+
+/// One connection for half a second, as fast as answers come.
+fn spec(server: &Server, batch: u64) -> LoadSpec {
+    LoadSpec {
+        address: server.address,
+        path: server.path.clone(),
+        headers: server.headers.clone(),
+        batch,
+        connections: 1,
+        seconds: 0.5,
+        warm_up_seconds: 0.0,
+        requests_per_second: None,
+        shape: Shape {
+            events: batch,
+            tenants: 100_000,
+            zipf: 1.1,
+            minutes: MINUTES,
+            ends_at_ms: chrono::Utc::now().timestamp_millis(),
+            seed: 1,
+        },
+    }
+}
+
+/// Events over HTTP at a steady rate.
+pub(super) struct Steady {
+    pub(super) events_per_second: f64,
+    /// Events of a request.
+    pub(super) batch: u64,
+    pub(super) connections: u32,
+    pub(super) seconds: f64,
+}
+
+/// What our collector made of them, and what it took for it.
+pub(super) struct Taken {
+    /// Acknowledged.
+    pub(super) events: u64,
+    pub(super) elapsed: Duration,
+    /// Requests that were told to come again.
+    pub(super) refused: u64,
+    /// The longest that an answer took, from when its request was due.
+    pub(super) latency_max: Duration,
+    pub(super) cpu: Duration,
+    pub(super) rss_peak_bytes: u64,
+}
+
+/// Our collector alone before a Kafka cluster, under such a load.
+pub(super) fn steady(load: &Steady, folder: &Path, brokers: &str, prefix: &str) -> anyhow::Result<Taken> {
+    let no_peer = PathBuf::new();
+    let place = Place { folder, brokers, prefix, partitions: 4, benthos: no_peer };
+    let mut server = place.start(Side::Kafka)?;
+    prime(&server, load.batch)?;
+    let (cpu_before, _) = server.process.so_far();
+    let spec = LoadSpec {
+        connections: load.connections,
+        seconds: load.seconds,
+        requests_per_second: Some(load.events_per_second / load.batch as f64),
+        ..spec(&server, load.batch)
+    };
+    let (answer, _): (LoadAnswer, _) = part("load", &spec).context("the load generator failed")?;
+    let (cpu, rss_peak_bytes) = server.process.so_far();
+    let refused =
+        answer.answers.iter().filter(|(status, _)| !(200..300).contains(*status)).map(|(_, n)| n).sum();
+    Ok(Taken {
+        events: answer.events,
+        elapsed: Duration::from_micros(answer.cost.elapsed_us),
+        refused,
+        latency_max: Duration::from_micros(answer.latency.max_us.into()),
+        cpu: cpu.saturating_sub(cpu_before),
+        rss_peak_bytes,
+    })
 }
