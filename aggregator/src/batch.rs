@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashSet, HashSetExt as _};
 use rentroll_engines::log::{Positioned, Record};
 use rentroll_schemas::Identity;
 use rentroll_schemas::event::CorrectionKind;
@@ -175,17 +175,12 @@ impl Batch {
         tallies: &mut Tallying,
     ) -> Vec<u32> {
         let mut new = Vec::with_capacity(columns.rows.len());
-        let mut here: HashMap<Identity, u32> = HashMap::with_capacity(columns.rows.len());
+        let mut repeats = columns.repeats.iter().peekable();
         for (place, row) in columns.rows.iter().enumerate() {
+            let repeated = repeats.next_if(|(repeat, _)| *repeat as usize == place);
             let before = match known.get(&row.identity) {
                 Some(content) => Some(*content),
-                None => match here.entry(row.identity) {
-                    std::collections::hash_map::Entry::Occupied(first) => Some(*first.get()),
-                    std::collections::hash_map::Entry::Vacant(free) => {
-                        free.insert(row.content);
-                        None
-                    }
-                },
+                None => repeated.map(|(_, first)| columns.rows[*first as usize].content),
             };
             let tally = tallies.of(row.source, row.arrived_at_ms);
             tally.accepted += 1;
@@ -233,6 +228,7 @@ impl Batch {
         let mut rollup = Rollup::default();
         let mut rows = EventRows::new(columns, new.len());
         let mut by_tenant = vec![0_u64; columns.tenants.len()];
+        self.new.reserve_exact(new.len());
         for place in columns.sorted(new) {
             let row = &columns.rows[place as usize];
             let correction = columns.correction(row);
@@ -293,13 +289,22 @@ impl Batch {
 /// Tallies by numbers, since most records are of the source and hour of the one before.
 #[derive(Default)]
 struct Tallying {
-    by_number: HashMap<(u32, u32), Tally>,
+    places: HashMap<(u32, u32), usize>,
+    by_number: Vec<((u32, u32), Tally)>,
+    last: usize,
     by_name: Tallies,
 }
 
 impl Tallying {
     fn of(&mut self, source: u32, arrived_at_ms: i64) -> &mut Tally {
-        self.by_number.entry((source, hour(arrived_at_ms))).or_default()
+        let key = (source, hour(arrived_at_ms));
+        if self.by_number.get(self.last).is_none_or(|(last, _)| *last != key) {
+            self.last = *self.places.entry(key).or_insert(self.by_number.len());
+            if self.last == self.by_number.len() {
+                self.by_number.push((key, Tally::default()));
+            }
+        }
+        &mut self.by_number[self.last].1
     }
 
     fn of_named(&mut self, source: &str, arrived_at_ms: i64) -> &mut Tally {

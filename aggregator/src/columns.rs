@@ -2,9 +2,12 @@
 //! an event costs no allocation of its own and can be visited in any order.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher as _;
 
 use chrono::DateTime;
 use foldhash::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use rentroll_schemas::event::{self, Correction, CorrectionKind};
 use rentroll_schemas::{Event, Identity, Quantity};
 
@@ -68,6 +71,11 @@ pub struct Columns {
     pub classes: Vec<Class>,
     /// The events.
     pub rows: Vec<Row>,
+    /// Events whose identity came before in the same batch, in order: their place, and that of the first one.
+    pub repeats: Vec<(u32, u32)>,
+    /// Places of the first of each identity.
+    firsts: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
     class_numbers: HashMap<(u32, u32, u32), u32>,
     last_class: u32,
     ids: Vec<u8>,
@@ -92,6 +100,8 @@ impl Columns {
         }
         self.classes.clear();
         self.rows.clear();
+        self.repeats.clear();
+        self.firsts.clear();
         self.class_numbers.clear();
         self.ids.clear();
         self.values.clear();
@@ -112,6 +122,7 @@ impl Columns {
             }
         };
         let content = content(self.classes[class as usize].content, event);
+        self.note_place(&identity);
         // A batch is bounded far below 4 GiB.
         self.rows.push(Row {
             identity,
@@ -131,6 +142,22 @@ impl Columns {
         for (_, text) in &event.dimensions {
             self.texts.extend_from_slice(text.as_bytes());
             self.text_ends.push(self.texts.len() as u32);
+        }
+    }
+
+    /// Notes where an identity comes first, or again.
+    fn note_place(&mut self, identity: &Identity) {
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        let place = rows.len() as u32;
+        let hash = hasher.hash_one(identity);
+        let entry = self.firsts.entry(
+            hash,
+            |first| rows[*first as usize].identity == *identity,
+            |first| hasher.hash_one(rows[*first as usize].identity),
+        );
+        match entry {
+            Entry::Occupied(first) => self.repeats.push((place, *first.get())),
+            Entry::Vacant(free) => drop(free.insert(place)),
         }
     }
 

@@ -1,13 +1,17 @@
 //! Texts, numbered in the order in which they first came: a batch has few tenants, sources and shapes beside
 //! its events, and a number is cheaper to hash, compare and sort than a text.
 
-use foldhash::HashMap;
+use std::hash::BuildHasher as _;
 
-/// Numbered texts.
+use hashbrown::HashTable;
+
+/// Numbered texts. They lie end to end: a batch of many tenants costs no allocation for each of them.
 #[derive(Debug, Default)]
 pub struct Names {
-    numbers: HashMap<Box<[u8]>, u32>,
-    texts: Vec<Box<[u8]>>,
+    numbers: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
     last: u32,
 }
 
@@ -15,32 +19,38 @@ impl Names {
     /// The number of `text`, a new one if it was not there.
     pub fn number(&mut self, text: &[u8]) -> u32 {
         // Neighbours are often of one source and one shape.
-        if self.texts.get(self.last as usize).is_some_and(|last| **last == *text) {
+        if !self.is_empty() && self.text(self.last) == text {
             return self.last;
         }
-        self.last = match self.numbers.get(text) {
+        let hash = self.hasher.hash_one(text);
+        self.last = match self.numbers.find(hash, |number| self.text(*number) == text) {
             Some(number) => *number,
-            None => {
-                // A batch is bounded far below 2^32 records.
-                let number = self.texts.len() as u32;
-                self.numbers.insert(text.into(), number);
-                self.texts.push(text.into());
-                number
-            }
+            None => self.add(hash, text),
         };
         self.last
+    }
+
+    fn add(&mut self, hash: u64, text: &[u8]) -> u32 {
+        // A batch is bounded far below 2^32 records, and 4 GiB.
+        let number = self.ends.len() as u32;
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len() as u32);
+        let (hasher, bytes, ends) = (&self.hasher, &self.bytes, &self.ends);
+        self.numbers.insert_unique(hash, number, |number| hasher.hash_one(slice(bytes, ends, *number)));
+        number
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.numbers.clear();
-        self.texts.clear();
+        self.bytes.clear();
+        self.ends.clear();
         self.last = 0;
     }
 
     /// The text of that number; empty for a number that was never given.
     pub fn text(&self, number: u32) -> &[u8] {
-        self.texts.get(number as usize).map_or(&[], |text| text)
+        slice(&self.bytes, &self.ends, number)
     }
 
     /// The text of that number, where only UTF-8 was put in.
@@ -50,22 +60,22 @@ impl Names {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.texts.len()
+        self.ends.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.ends.is_empty()
     }
 
     /// All, in the order of their numbers.
     pub fn texts(&self) -> Vec<&[u8]> {
-        self.texts.iter().map(AsRef::as_ref).collect()
+        (0..self.ends.len() as u32).map(|number| self.text(number)).collect()
     }
 
     /// For each number, its place in the order of the texts.
     pub fn ranks(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.texts.len() as u32).collect();
+        let mut order: Vec<u32> = (0..self.ends.len() as u32).collect();
         order.sort_unstable_by(|a, b| self.text(*a).cmp(self.text(*b)));
         let mut ranks = vec![0; order.len()];
         for (rank, number) in order.into_iter().enumerate() {
@@ -73,6 +83,14 @@ impl Names {
         }
         ranks
     }
+}
+
+fn slice<'a>(bytes: &'a [u8], ends: &[u32], number: u32) -> &'a [u8] {
+    let Some(end) = ends.get(number as usize) else {
+        return &[];
+    };
+    let from = (number as usize).checked_sub(1).map_or(0, |before| ends[before] as usize);
+    &bytes[from..*end as usize]
 }
 
 #[cfg(test)]

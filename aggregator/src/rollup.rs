@@ -18,7 +18,7 @@ const NO_DIMENSIONS: &[u8] = b"{}";
 #[derive(Debug, Default)]
 pub struct Rollup {
     /// By meter.
-    cells: Vec<Vec<Cell>>,
+    cells: Vec<Cells>,
     dimensions: Names,
     groups: Groups,
     applied: HashMap<u32, Vec<Applied>>,
@@ -30,6 +30,8 @@ pub struct Rollup {
 #[derive(Debug)]
 struct Applied {
     meter: u32,
+    /// The meter is one of extremes.
+    has_extremes: bool,
     value: Value,
     /// Place of the dimension, and what it may be.
     filter: Vec<(usize, Vec<Box<[u8]>>)>,
@@ -80,38 +82,80 @@ enum Value {
     Missing,
 }
 
+/// Usage of one tenant in one bucket. There is about one for each event and meter: half the size is half the time.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
+    total: Quantity,
     /// Number of the tenant.
     tenant: u32,
     /// Start of the bucket, seconds since the epoch.
     bucket: u32,
     /// Number of the dimensions.
     dimensions: u32,
-    events: i64,
-    total: Quantity,
-    least: Quantity,
-    greatest: Quantity,
+    /// A batch is bounded far below 2^32 events.
+    events: u32,
+    /// Place of the least and the greatest value, for a meter of extremes.
+    extremes: u32,
 }
 
 impl Cell {
-    fn is_beside(&self, other: &Cell) -> bool {
-        (self.tenant, self.bucket, self.dimensions) == (other.tenant, other.bucket, other.dimensions)
+    fn is_of(&self, other: &Cell) -> bool {
+        (self.tenant, self.bucket) == (other.tenant, other.bucket)
+    }
+}
+
+/// How far back a cell is looked for: the values of a dimension take turns within a minute.
+const LOOK_BACK: usize = 8;
+
+/// The cells of one meter.
+#[derive(Clone, Debug, Default)]
+struct Cells {
+    list: Vec<Cell>,
+    /// Least and greatest values; only meters of extremes have them.
+    extremes: Vec<[Quantity; 2]>,
+}
+
+impl Cells {
+    /// Adds a cell to one of the same key, if that is near. Sums past 38 digits stay at what they were; the store
+    /// could not hold them either.
+    fn push(&mut self, cell: Cell) {
+        let near = self.list.iter_mut().rev().take(LOOK_BACK).take_while(|near| near.is_of(&cell));
+        for near in near {
+            if near.dimensions == cell.dimensions {
+                near.events += cell.events;
+                near.total = near.total.checked_add(cell.total).unwrap_or(near.total);
+                if let Some([least, greatest]) = self.extremes.get(cell.extremes as usize).copied() {
+                    let [near_least, near_greatest] = &mut self.extremes[near.extremes as usize];
+                    *near_least = least.min(*near_least);
+                    *near_greatest = greatest.max(*near_greatest);
+                }
+                return;
+            }
+        }
+        self.list.push(cell);
     }
 
-    /// Sums past 38 digits stay at what they were; the store could not hold them either.
-    fn add(&mut self, other: &Cell) {
-        self.events += other.events;
-        self.total = self.total.checked_add(other.total).unwrap_or(self.total);
-        self.least = self.least.min(other.least);
-        self.greatest = self.greatest.max(other.greatest);
+    /// In buckets of `seconds`, in the order of the table, each cell once.
+    fn merged(mut self, seconds: u32, tenants: &[u32], dimensions: &[u32]) -> Cells {
+        for cell in &mut self.list {
+            cell.bucket -= cell.bucket % seconds;
+        }
+        self.list.sort_by_key(|cell| {
+            let tenant = u64::from(tenants[cell.tenant as usize]);
+            (tenant << 32 | u64::from(cell.bucket), dimensions[cell.dimensions as usize])
+        });
+        let mut merged = Cells { list: Vec::with_capacity(self.list.len()), extremes: self.extremes };
+        for cell in self.list {
+            merged.push(cell);
+        }
+        merged
     }
 }
 
 impl Rollup {
     /// Adds an event; returns how many meters it matched.
     pub fn add(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> u16 {
-        self.cells.resize_with(meters.meters.len(), Vec::new);
+        self.cells.resize_with(meters.meters.len(), Cells::default);
         let groups = &mut self.groups;
         let applied = self.applied.entry(row.class).or_insert_with(|| {
             let class = columns.class_of(row);
@@ -139,16 +183,12 @@ impl Rollup {
                 }
             };
             let dimensions = self.groups.number(meter, columns, row, &mut self.dimensions);
-            let cell = Cell {
-                tenant: row.tenant,
-                bucket,
-                dimensions,
-                events: 1,
-                total: value,
-                least: value,
-                greatest: value,
-            };
-            push(&mut self.cells[meter.meter as usize], cell);
+            let cells = &mut self.cells[meter.meter as usize];
+            let extremes = cells.extremes.len() as u32;
+            if meter.has_extremes {
+                cells.extremes.push([value; 2]);
+            }
+            cells.push(Cell { total: value, tenant: row.tenant, bucket, dimensions, events: 1, extremes });
         }
         matched
     }
@@ -159,9 +199,9 @@ impl Rollup {
         let dimensions = self.dimensions.ranks();
         let minutes = std::mem::take(&mut self.cells);
         let minutes: Vec<_> =
-            minutes.into_iter().map(|cells| merged(cells, 60, &tenants, &dimensions)).collect();
-        let coarser = |cells: &[Vec<Cell>], seconds| -> Vec<Vec<Cell>> {
-            cells.iter().map(|cells| merged(cells.clone(), seconds, &tenants, &dimensions)).collect()
+            minutes.into_iter().map(|cells| cells.merged(60, &tenants, &dimensions)).collect();
+        let coarser = |cells: &[Cells], seconds| -> Vec<Cells> {
+            cells.iter().map(|cells| cells.clone().merged(seconds, &tenants, &dimensions)).collect()
         };
         let hours = coarser(&minutes, 3_600);
         let days = coarser(&hours, 86_400);
@@ -169,28 +209,29 @@ impl Rollup {
             .map(|(table, cells)| (table, self.block(meters, columns, &cells)))
     }
 
-    fn block(&self, meters: &Meters, columns: &Columns, cells: &[Vec<Cell>]) -> Block {
-        let rows = cells.iter().map(Vec::len).sum();
+    fn block(&self, meters: &Meters, columns: &Columns, cells: &[Cells]) -> Block {
+        let rows = cells.iter().map(|cells| cells.list.len()).sum();
         let names = meters.meters.iter().map(|meter| meter.name.as_bytes()).collect();
         let mut meter_column = Words::new(names, rows);
         let (mut tenants, mut buckets, mut dimensions) =
-            (Vec::new(), Vec::with_capacity(rows * 4), Vec::new());
+            (Vec::with_capacity(rows * 12), Vec::with_capacity(rows * 4), Vec::with_capacity(rows * 24));
         let mut events = Vec::with_capacity(rows * 8);
         let mut quantities = [(); 3].map(|()| Vec::with_capacity(rows * 16));
         let mut order: Vec<usize> = (0..meters.meters.len()).collect();
         order.sort_unstable_by_key(|meter| &meters.meters[*meter].name);
         for meter in order {
-            for cell in cells.get(meter).into_iter().flatten() {
+            let Some(cells) = cells.get(meter) else {
+                continue;
+            };
+            for cell in &cells.list {
                 meter_column.push(meter as u32);
                 put_text(&mut tenants, columns.tenants.text(cell.tenant));
                 buckets.extend_from_slice(&cell.bucket.to_le_bytes());
                 put_text(&mut dimensions, self.dimensions.text(cell.dimensions));
-                events.extend_from_slice(&cell.events.to_le_bytes());
+                events.extend_from_slice(&i64::from(cell.events).to_le_bytes());
                 // Only meters of extremes are asked for them; for the others they would be most of the table.
-                let extremes = match meters.meters[meter].aggregation {
-                    Aggregation::Min | Aggregation::Max => [cell.least, cell.greatest],
-                    Aggregation::Count | Aggregation::Sum => [Quantity::ZERO; 2],
-                };
+                let extremes = cells.extremes.get(cell.extremes as usize);
+                let extremes = extremes.copied().unwrap_or([Quantity::ZERO; 2]);
                 put_quantity(&mut quantities[0], cell.total);
                 put_quantity(&mut quantities[1], extremes[0]);
                 put_quantity(&mut quantities[2], extremes[1]);
@@ -229,7 +270,15 @@ fn applied(meters: &Meters, class: &Class, kind: &[u8], groups: &mut Groups) -> 
             }
         };
         let group_by = meter.group_by.iter().map(|name| (name.clone(), dimension(name))).collect();
-        Some(Applied { meter: number as u32, value, filter, group_by, group: groups.list(meter) })
+        let has_extremes = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max);
+        Some(Applied {
+            meter: number as u32,
+            has_extremes,
+            value,
+            filter,
+            group_by,
+            group: groups.list(meter),
+        })
     };
     meters.meters.iter().enumerate().filter_map(&mut apply).collect()
 }
@@ -244,28 +293,6 @@ fn group_key(group_by: &[(String, Option<usize>)], columns: &Columns, row: &Row)
         group_by.iter().map(|(name, place)| (name.as_str(), text(place))).collect();
     // A map of strings always serialises.
     serde_json::to_vec(&group).unwrap_or_default()
-}
-
-fn push(cells: &mut Vec<Cell>, cell: Cell) {
-    match cells.last_mut() {
-        Some(last) if last.is_beside(&cell) => last.add(&cell),
-        _ => cells.push(cell),
-    }
-}
-
-/// In buckets of `seconds`, in the order of the table, each cell once.
-fn merged(mut cells: Vec<Cell>, seconds: u32, tenants: &[u32], dimensions: &[u32]) -> Vec<Cell> {
-    for cell in &mut cells {
-        cell.bucket -= cell.bucket % seconds;
-    }
-    cells.sort_by_key(|cell| {
-        (tenants[cell.tenant as usize], cell.bucket, dimensions[cell.dimensions as usize])
-    });
-    let mut merged = Vec::with_capacity(cells.len());
-    for cell in cells {
-        push(&mut merged, cell);
-    }
-    merged
 }
 
 #[cfg(test)]
@@ -339,12 +366,13 @@ mod tests {
                             cell.1 += value.nanos();
                         }
                     }
-                    let cells = merged(rollup.cells[number].clone(), seconds as u32, &tenants, &dimensions);
+                    let cells = rollup.cells[number].clone().merged(seconds as u32, &tenants, &dimensions);
                     let found: Vec<_> = cells
+                        .list
                         .iter()
                         .map(|cell| {
                             let key = (columns.tenants.str(cell.tenant).to_owned(), i64::from(cell.bucket), rollup.dimensions.str(cell.dimensions).to_owned());
-                            (key, (cell.events, cell.total.nanos()))
+                            (key, (i64::from(cell.events), cell.total.nanos()))
                         })
                         .collect();
                     prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());

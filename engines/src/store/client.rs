@@ -1,10 +1,13 @@
 //! What the parts ask of the store: is it there, store this block once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{SchemaError, Store, StoreError};
+use super::chdb::EngineError;
+use super::open::Embedded;
+use super::{SchemaError, Store, StoreError, direct};
 
 /// Rows below which an insert is one block, and so all or nothing, with one deduplication token. ClickHouse
 /// splits at the first of these limits that is passed.
@@ -30,6 +33,8 @@ const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("min_insert_block_size_rows", BLOCK_ROWS),
     ("min_insert_block_size_bytes", BLOCK_BYTES),
     ("max_insert_threads", "1"),
+    // Rows of rollups come with each key once. To merge such a block with itself took half of its insert.
+    ("optimize_on_insert", "0"),
     // Cuts text formats into pieces, each a block.
     ("input_format_parallel_parsing", "0"),
     // One batch may hold a backfill of many months.
@@ -95,21 +100,53 @@ impl Store {
         token: Option<&str>,
     ) -> Result<(), StoreError> {
         let names: Vec<String> = columns.iter().map(|column| quote_name(column)).collect();
-        let sql = format!("INSERT INTO {} ({}) FORMAT {format}", quote_name(table), names.join(", "));
+        let (table, names) = (quote_name(table), names.join(", "));
+        let token = token.map(|token| ("insert_deduplication_token", token));
+        let settings = INSERT_SETTINGS.iter().copied().chain(token);
+        if let Some(embedded) = &self.inner.embedded {
+            let statement = direct::Statement {
+                sql: format!("INSERT INTO {}.{table} ({names})", quote_name(self.database())),
+                format: format.to_owned(),
+                settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            };
+            return self.insert_directly(Arc::clone(embedded), statement, rows).await;
+        }
+        let sql = format!("INSERT INTO {table} ({names}) FORMAT {format}");
         let mut insert = self
             .client()
             .insert_formatted_with(sql)
             .with_timeouts(Some(INSERT_SEND_WAIT_MAX), Some(INSERT_STORE_WAIT_MAX));
-        for (name, value) in INSERT_SETTINGS {
-            insert = insert.with_setting(*name, *value);
-        }
-        if let Some(token) = token {
-            insert = insert.with_setting("insert_deduplication_token", token);
+        for (name, value) in settings {
+            insert = insert.with_setting(name, value);
         }
         for part in rows {
             insert.send(part).await.map_err(|error| self.error(error))?;
         }
         insert.end().await.map_err(|error| self.error(error))
+    }
+
+    /// Inserts into the engine of this process. One that is given up after its time goes on; what is sent again has
+    /// the same token.
+    async fn insert_directly(
+        &self,
+        embedded: Arc<Embedded>,
+        statement: direct::Statement,
+        rows: Vec<Bytes>,
+    ) -> Result<(), StoreError> {
+        // It holds the data directory until it has ended.
+        let inserting =
+            tokio::task::spawn_blocking(move || direct::insert(embedded.engine(), &statement, &rows));
+        let unavailable = |reason: String| StoreError::Unavailable { url: self.url().to_owned(), reason };
+        match tokio::time::timeout(INSERT_STORE_WAIT_MAX, inserting).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(EngineError::Exception { text, .. }))) => {
+                Err(self.error(clickhouse::error::Error::BadResponse(text)))
+            }
+            Ok(Ok(Err(error))) => Err(unavailable(error.to_string())),
+            // The runtime goes down.
+            Ok(Err(error)) => Err(unavailable(error.to_string())),
+            Err(_) => Err(unavailable(format!("not stored within {} s", INSERT_STORE_WAIT_MAX.as_secs()))),
+        }
     }
 
     /// Checks that each table that rows are inserted into still has the settings on which exactly-once storage

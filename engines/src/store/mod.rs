@@ -10,6 +10,7 @@
 //! | `face` | the HTTP server before it |
 //! | `open` | who serves a data directory: lock, credential, address |
 //! | `client` | inserts that are stored once |
+//! | `direct` | inserts into the engine of this process |
 //! | `migrate` | numbered schema steps with checksums |
 //!
 //! The limits of the embedded side are those of [`chdb`]: one data directory per process, one process per data
@@ -17,7 +18,7 @@
 
 pub mod chdb;
 mod client;
-
+mod direct;
 mod error;
 mod face;
 #[cfg(feature = "fuzz")]

@@ -44,9 +44,17 @@ const PASSWORD_BYTES: usize = 24;
 pub(super) struct Embedded {
     _announcement: Announcement,
     face: Face,
+    engine: Arc<Engine>,
     _lock: File,
     user: String,
     password: String,
+}
+
+impl Embedded {
+    /// For what need not go through the face.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
 }
 
 /// `face.json` for as long as the face listens.
@@ -230,7 +238,7 @@ fn start(config: &StoreConfig, folder: &Path, lock: File) -> Result<Embedded, St
     let engine = Engine::open(library, &data, &engine_options(config.memory_bytes_max))?;
     let face =
         FaceConfig { listen: config.listen, user: config.user.clone(), password: password.clone(), scratch };
-    let face = Face::start(engine, face).map_err(|error| match error {
+    let face = Face::start(Arc::clone(&engine), face).map_err(|error| match error {
         FaceError::Listen { address, source } => StoreError::Listen { address, source },
         FaceError::Start(source) => StoreError::Io { what: "start the store's HTTP face".to_owned(), source },
         FaceError::Engine(error) => error.into(),
@@ -247,6 +255,7 @@ fn start(config: &StoreConfig, folder: &Path, lock: File) -> Result<Embedded, St
     Ok(Embedded {
         _announcement: Announcement { path },
         face,
+        engine,
         _lock: lock,
         user: config.user.clone(),
         password,
