@@ -1,6 +1,6 @@
 //! All partitions of this member: a worker for each, for as long as the log leaves it here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -18,7 +18,7 @@ use crate::activity::Activity;
 use crate::metrics::Metrics;
 use crate::repair::keeper;
 use crate::watch::Watch;
-use crate::worker::{BatchLimits, Shared, Worker, WorkerError};
+use crate::worker::{BatchLimits, Ended, Held, Shared, Worker, WorkerError};
 
 /// A worker that ended with an error is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -54,14 +54,14 @@ pub struct Setup {
 type Key = (bool, u32);
 
 struct Running {
-    thread: JoinHandle<Result<(), WorkerError>>,
+    thread: JoinHandle<Ended>,
     lanes: Sender<Box<dyn PartitionReader>>,
-    /// Topics whose readers it was given.
-    topics: Vec<Topic>,
+    /// The topics that it has.
+    held: Held,
 }
 
-/// Readers whose partition still has a worker that was given it before. That reader was revoked, so that worker
-/// ends as soon as it touches it; what were sent to it now would end with it, and the partition be read by nobody.
+/// Readers whose worker still has an older reader of the same partition. That one was revoked, and the worker lets it go
+/// as soon as it touches it; a second one beside it would be taken for the first.
 type Waiting = Vec<Box<dyn PartitionReader>>;
 
 /// Aggregates until it is stopped. Blocking; call it from a thread that may wait.
@@ -126,8 +126,7 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
                     if must_wait(&running, &waiting, reader.as_ref()) {
                         waiting.push(reader);
                     } else {
-                        watch.own(reader.topic(), reader.partition());
-                        hand_over(setup, &shared, &mut running, reader);
+                        hand_over(setup, &shared, &mut running, &mut waiting, reader);
                     }
                 }
             }
@@ -137,15 +136,15 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
             if running[&key].thread.is_finished()
                 && let Some(ended) = running.remove(&key)
             {
-                watch.disown(key.0, key.1);
-                failure = failure.or(join(ended).err().map(MemberError::Worker));
+                failure = failure.or(join(ended, &mut waiting).err().map(MemberError::Worker));
             }
         }
+        watch.owns(owned(&running));
     }
     stop.store(true, Ordering::Relaxed);
-    for ((rejects, partition), ended) in running {
-        watch.disown(rejects, partition);
-        let result = join(ended);
+    watch.owns(BTreeSet::new());
+    for ended in running.into_values() {
+        let result = join(ended, &mut waiting);
         failure = failure.or(result.err().map(MemberError::Worker));
     }
     match failure {
@@ -165,14 +164,27 @@ fn key(reader: &dyn PartitionReader) -> Key {
 
 fn must_wait(running: &BTreeMap<Key, Running>, waiting: &Waiting, reader: &dyn PartitionReader) -> bool {
     let key_of = key(reader);
-    running.get(&key_of).is_some_and(|worker| worker.topics.contains(&reader.topic()))
+    running.get(&key_of).is_some_and(|worker| worker.held.topics().contains(&reader.topic()))
         || waiting.iter().any(|other| key(other.as_ref()) == key_of)
 }
 
-fn join(ended: Running) -> Result<(), WorkerError> {
+/// The partitions that this member works on.
+fn owned(running: &BTreeMap<Key, Running>) -> BTreeSet<(Topic, u32)> {
+    let of_one = |(key, worker): (&Key, &Running)| {
+        let partition = key.1;
+        worker.held.topics().into_iter().map(move |topic| (topic, partition))
+    };
+    running.iter().flat_map(of_one).collect()
+}
+
+/// What came of a worker. Lanes that it was given as it ended wait for the next one.
+fn join(ended: Running, waiting: &mut Waiting) -> Result<(), WorkerError> {
     drop(ended.lanes);
     match ended.thread.join() {
-        Ok(result) => result,
+        Ok(Ended { result, untaken }) => {
+            waiting.extend(untaken.try_iter());
+            result
+        }
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
@@ -181,33 +193,37 @@ fn hand_over(
     setup: &Setup,
     shared: &Arc<Shared>,
     running: &mut BTreeMap<Key, Running>,
+    waiting: &mut Waiting,
     reader: Box<dyn PartitionReader>,
 ) {
     let (topic, partition) = (reader.topic(), reader.partition());
     let key = key(reader.as_ref());
-    let reader = match running.remove(&key) {
+    let reader = match running.get(&key) {
         None => reader,
-        Some(mut worker) => match worker.lanes.send(reader) {
-            Ok(()) => {
-                worker.topics.push(topic);
-                return drop(running.insert(key, worker));
+        Some(worker) => {
+            worker.held.add(topic);
+            match worker.lanes.send(reader) {
+                Ok(()) => return,
+                // Its worker has just ended, because the partition had moved away before it came back.
+                Err(unsent) => unsent.0,
             }
-            // Its worker has just ended, because the partition had moved away before it came back.
-            Err(unsent) => {
-                if let Err(error) = join(worker) {
-                    tracing::error!(%error, partition, "a former worker of this partition had failed");
-                }
-                unsent.0
-            }
-        },
+        }
     };
+    if let Some(former) = running.remove(&key)
+        && let Err(error) = join(former, waiting)
+    {
+        tracing::error!(%error, partition, "a former worker of this partition had failed");
+    }
     let (lanes, more) = channel();
     // The worker cannot have ended: it has not been started.
     let _ = lanes.send(reader);
+    let held = Held::default();
+    held.add(topic);
     let name = format!("aggregator/{}/{partition}", if key.0 { "rejects" } else { "usage" });
-    let worker = Worker::new(shared.clone(), key.0, partition, more, setup.health.part(name.clone()));
+    let part = setup.health.part(name.clone());
+    let worker = Worker::new(shared.clone(), partition, more, held.clone(), part);
     match std::thread::Builder::new().name(name.replace("aggregator/", "agg-")).spawn(move || worker.run()) {
-        Ok(thread) => drop(running.insert(key, Running { thread, lanes, topics: vec![topic] })),
+        Ok(thread) => drop(running.insert(key, Running { thread, lanes, held })),
         Err(error) => {
             tracing::error!(%error, partition, "cannot start a worker thread; the partition stands still")
         }

@@ -54,22 +54,15 @@ impl Watch {
         Watch { own, stop, thread }
     }
 
-    /// This member now reads that partition.
-    pub(crate) fn own(&self, topic: Topic, partition: u32) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert((topic, partition));
+    /// This member reads these partitions now, and no others.
+    pub(crate) fn owns(&self, partitions: BTreeSet<(Topic, u32)>) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
     }
 
     /// Asks whether this member reads partition 0 of the main lane: of all members one does.
     pub(crate) fn is_first(&self) -> impl Fn() -> bool + Send + 'static {
         let own = self.own.clone();
         move || own.lock().unwrap_or_else(PoisonError::into_inner).contains(&(Topic::Usage, 0))
-    }
-
-    /// This member no longer reads that partition: of the rejects, or of both lanes.
-    pub(crate) fn disown(&self, rejects: bool, partition: u32) {
-        let is_left =
-            |(topic, index): &(Topic, u32)| *index != partition || (*topic == Topic::Rejects) != rejects;
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).retain(is_left);
     }
 }
 

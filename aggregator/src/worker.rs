@@ -4,11 +4,16 @@
 //! must be judged by the same memory. Their batches grow side by side; the main lane's goes first when it is due.
 //! The overflow lane's batches are small, so that one that has begun holds the main lane up for moments only, and
 //! get their turn after [`MAIN_TURNS_MAX`] batches of the main lane in any case.
+//!
+//! A group may take one lane away and leave the other, for a moment or for long: the worker keeps what it has. Another
+//! member then stores events that this one's filters do not know, so they are dropped with the lane, and every identity
+//! is looked up in the store until both lanes are here again. Two that look up the same identity at the same moment
+//! would both find nothing: the `range` assignor, which never parts the lanes, is what keeps that from happening.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +24,7 @@ use rentroll_engines::log::{LogError, PartitionReader};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::Identity;
 use rentroll_schemas::meter::Meters;
+use rentroll_schemas::topics::Topic;
 use tokio::runtime::Handle;
 
 use crate::activity::Activity;
@@ -32,6 +38,8 @@ use crate::repair::dirty;
 use crate::rows::Rows;
 use crate::steps::{self, Step};
 
+/// The lanes of a partition of usage.
+const BOTH_LANES: [Topic; 2] = [Topic::Usage, Topic::Overflow];
 /// How long a read waits when nothing is there; bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
 /// How long the overflow lane is waited for while the main one is empty: as late are the main lane's records noticed.
@@ -89,16 +97,46 @@ pub enum WorkerError {
     Store(#[from] StoreError),
 }
 
+/// The lanes that a worker has, or was given and has not taken yet. It strikes out those that it lost; who gives it
+/// lanes looks here first.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Mutex<BTreeSet<Topic>>>);
+
+impl Held {
+    /// The topics.
+    pub fn topics(&self) -> BTreeSet<Topic> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The worker is given this one.
+    pub fn add(&self, topic: Topic) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(topic);
+    }
+
+    fn remove(&self, topic: Topic) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&topic);
+    }
+}
+
+/// What a worker leaves behind.
+pub struct Ended {
+    /// Why it ended.
+    pub result: Result<(), WorkerError>,
+    /// Lanes that it was given and never took: somebody else must.
+    pub untaken: Receiver<Box<dyn PartitionReader>>,
+}
+
 /// Works on one partition.
 pub struct Worker {
     shared: Arc<Shared>,
-    /// Works on the rejects topic, whose records are looked up without a filter: they are few.
-    rejects: bool,
     partition: u32,
     lanes: Vec<Lane>,
     /// A lane that the log hands out later than the other.
     more: Receiver<Box<dyn PartitionReader>>,
-    seen: Seen,
+    held: Held,
+    /// What both lanes have stored; `None` while one of them is elsewhere. Rejects, which are few, are looked up
+    /// without.
+    seen: Option<Seen>,
     part: Part,
     main_turns: u32,
     /// This thread's CPU time when the last step ended.
@@ -106,66 +144,96 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for `partition`, whose lanes come through `more`.
+    /// A worker for `partition`, whose lanes come through `more` and are listed in `held`.
     pub fn new(
         shared: Arc<Shared>,
-        rejects: bool,
         partition: u32,
         more: Receiver<Box<dyn PartitionReader>>,
+        held: Held,
         part: Part,
     ) -> Self {
         Worker {
             shared,
-            rejects,
             partition,
             lanes: Vec::new(),
             more,
-            seen: Seen::default(),
+            held,
+            seen: None,
             part,
             main_turns: 0,
             cpu_before: Duration::ZERO,
         }
     }
 
-    /// Works until it is stopped or its partition moves. Blocking.
-    ///
-    /// # Errors
-    /// [`WorkerError`], and then nothing was committed that is not in the store.
-    pub fn run(mut self) -> Result<(), WorkerError> {
-        match self.work() {
+    /// Works until it is stopped or has lost its last lane. Blocking. After an error nothing was committed that is
+    /// not in the store.
+    pub fn run(mut self) -> Ended {
+        let result = self.work();
+        Ended { result, untaken: self.more }
+    }
+
+    fn work(&mut self) -> Result<(), WorkerError> {
+        self.cpu_before = steps::thread_cpu();
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.keep_others(Self::turn)?;
+            if self.held.topics().is_empty() {
+                return Ok(());
+            }
+        }
+        // What is in hand is carried through.
+        for topic in Topic::ALL {
+            self.keep_others(|worker| match worker.index(topic) {
+                Some(index) => worker.process_due(index),
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes lanes on that have come, then carries one batch through or waits for records.
+    fn turn(&mut self) -> Result<(), WorkerError> {
+        while let Ok(reader) = self.more.try_recv() {
+            self.add_lane(reader)?;
+        }
+        if self.seen.is_none() && BOTH_LANES.iter().all(|topic| self.index(*topic).is_some()) {
+            self.build_filters()?;
+        }
+        match self.due()? {
+            Some(lane) => self.process_due(lane),
+            None => self.await_records(),
+        }
+    }
+
+    /// Does `work`; a lane that turns out to be another member's now is let go, and the others stay.
+    fn keep_others(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), WorkerError>,
+    ) -> Result<(), WorkerError> {
+        match work(self) {
             Err(WorkerError::Log(LogError::Revoked { topic, partition })) => {
                 tracing::info!(%topic, partition, "the partition moved to another member");
+                self.lanes.retain(|lane| lane.reader.topic() != topic);
+                self.seen = None;
+                self.show_memory();
+                // Last: from now on the topic may be handed to this worker again.
+                self.held.remove(topic);
                 Ok(())
             }
             other => other,
         }
     }
 
-    fn work(&mut self) -> Result<(), WorkerError> {
-        if !self.rejects {
-            self.seen = self.patiently("rebuild the dedup filters", |worker| {
-                worker.shared.runtime.block_on(Seen::rebuild(
-                    &worker.shared.store,
-                    worker.partition,
-                    Utc::now(),
-                ))
-            })?;
-            self.show_memory();
-        }
-        self.cpu_before = steps::thread_cpu();
-        while !self.shared.stop.load(Ordering::Relaxed) {
-            while let Ok(reader) = self.more.try_recv() {
-                self.add_lane(reader)?;
-            }
-            match self.due()? {
-                Some(lane) => self.process_due(lane)?,
-                None => self.await_records()?,
-            }
-        }
-        // What is in hand is carried through.
-        for lane in 0..self.lanes.len() {
-            self.process_due(lane)?;
-        }
+    fn index(&self, topic: Topic) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.reader.topic() == topic)
+    }
+
+    fn build_filters(&mut self) -> Result<(), WorkerError> {
+        let seen = self.patiently("rebuild the dedup filters", |worker| {
+            let (store, partition) = (&worker.shared.store, worker.partition);
+            worker.shared.runtime.block_on(Seen::rebuild(store, partition, Utc::now()))
+        })?;
+        self.seen = Some(seen);
+        self.show_memory();
         Ok(())
     }
 
@@ -185,7 +253,7 @@ impl Worker {
         self.lanes.push(lane);
         // Main before overflow, whichever came first.
         self.lanes.sort_by_key(|lane| lane.reader.topic());
-        let index = self.lanes.iter().position(|lane| lane.reader.topic() == topic).unwrap_or_default();
+        let index = self.index(topic).unwrap_or_default();
         for plan in plans {
             if plan.first == position && self.follow(index, &plan)? {
                 position = plan.next;
@@ -213,9 +281,10 @@ impl Worker {
 
     /// What another owner stored is known from then on: the filters were built before it did.
     fn remember(&mut self, intake: &Intake) {
+        let Some(seen) = &mut self.seen else { return };
         for row in &intake.columns.rows {
             let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
-            self.seen.insert(&row.identity, arrival);
+            seen.insert(&row.identity, arrival);
         }
     }
 
@@ -321,7 +390,9 @@ impl Worker {
         intake: Intake,
         repeated: bool,
     ) -> Result<(), WorkerError> {
-        self.seen.forget_before(Utc::now());
+        if let Some(seen) = &mut self.seen {
+            seen.forget_before(Utc::now());
+        }
         self.step_done(Step::Insert);
         if repeated {
             self.doubt_hours(&intake)?;
@@ -407,11 +478,12 @@ impl Worker {
         own: Option<&Plan>,
         arrived_at: DateTime<Utc>,
     ) -> Result<HashMap<Identity, u32>, WorkerError> {
-        let rows = intake.columns.rows.iter();
-        let candidates: Vec<Identity> = match own {
-            // The filters of a former owner's successor may or may not hold what it stored of this batch.
-            Some(_) => rows.map(|row| row.identity).collect(),
-            None => rows.map(|row| row.identity).filter(|identity| self.seen.maybe(identity)).collect(),
+        let identities = intake.columns.rows.iter().map(|row| row.identity);
+        let candidates: Vec<Identity> = match (own, &self.seen) {
+            (None, Some(seen)) => identities.filter(|identity| seen.maybe(identity)).collect(),
+            // The filters of a former owner's successor may or may not hold what it stored of this batch, and with one
+            // lane elsewhere there are none.
+            _ => identities.collect(),
         };
         if candidates.is_empty() {
             return Ok(HashMap::new());
@@ -451,8 +523,10 @@ impl Worker {
             worker.shared.runtime.block_on(plan.finish(&worker.shared.store, &tallies))
         })?;
         self.step_done(Step::Insert);
-        for (identity, arrived_at) in &batch.new {
-            self.seen.insert(identity, *arrived_at);
+        if let Some(seen) = &mut self.seen {
+            for (identity, arrived_at) in &batch.new {
+                seen.insert(identity, *arrived_at);
+            }
         }
         self.step_done(Step::Dedup);
         let metrics = &self.shared.metrics;
@@ -526,7 +600,8 @@ impl Worker {
 
     fn show_memory(&self) {
         let label = self.partition.to_string();
-        let bytes = i64::try_from(self.seen.bytes()).unwrap_or(i64::MAX);
+        let bytes = self.seen.as_ref().map_or(0, Seen::bytes);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.shared.metrics.dedup_bytes.with_label_values(&[&label]).set(bytes);
     }
 

@@ -15,6 +15,9 @@ use serde::Deserialize;
 
 use super::{RepairError, dirty};
 
+/// Why their hours are marked.
+pub(crate) const CORRECTION: &str = "correction";
+
 /// Corrections seen to in one pass. The rest follows in the next one.
 const AT_ONCE: usize = 10_000;
 
@@ -71,7 +74,7 @@ pub async fn mark_hours(store: &Store) -> Result<usize, RepairError> {
         hours.extend(originals.iter().map(|original| dirty::hour_of(original.time)));
         named = originals.into_iter().map(|original| original.corrects).filter(|id| !id.is_empty()).collect();
     }
-    dirty::mark(store, hours, "correction").await?;
+    dirty::mark(store, hours, CORRECTION).await?;
     note_applied(store, &due).await?;
     Ok(due.len())
 }

@@ -14,7 +14,8 @@ use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
 
 use super::check::{Outcome, Proof, Span};
-use super::{RepairError, Table, corrections, dirty};
+use super::corrections::{self, CORRECTION};
+use super::{RepairError, Table, dirty};
 use crate::metrics::Metrics;
 use crate::run::Setup;
 use crate::watch::Watch;
@@ -25,7 +26,7 @@ pub const EVERY: Duration = Duration::from_secs(10);
 const STANDBY_EVERY: Duration = Duration::from_secs(1);
 /// How late a stop is noticed between two passes.
 const STOP_WAIT: Duration = Duration::from_millis(50);
-/// Hours checked in one pass: the rest follows in the next, so that a stop does not wait for long.
+/// Hours checked in one pass: the rest follows in the next, at once, so that a stop does not wait for long.
 const HOURS_AT_ONCE: usize = 24;
 /// After an outage the hours of so many days are checked.
 const CAUGHT_UP_DAYS: i64 = 2;
@@ -52,6 +53,8 @@ pub struct Pass {
     pub repaired: usize,
     /// Hours that are left for later, because they are being written or there was too much to do.
     pub left: usize,
+    /// There was too much to do: the next pass need not wait.
+    pub has_more: bool,
 }
 
 impl Keeper {
@@ -71,7 +74,11 @@ impl Keeper {
     pub async fn settle(&self) -> Result<Pass, RepairError> {
         corrections::mark_hours(&self.store).await?;
         let open = dirty::open(&self.store).await?;
-        let mut pass = Pass { left: open.len().saturating_sub(HOURS_AT_ONCE), ..Pass::default() };
+        let left = open.len().saturating_sub(HOURS_AT_ONCE);
+        let mut pass = Pass { left, has_more: left > 0, ..Pass::default() };
+        let mut open: Vec<_> = open.into_iter().collect();
+        // What a correction changed is wrong for certain; what a repeated batch touched, hardly ever.
+        open.sort_by_key(|(_, marks)| marks.iter().all(|mark| mark.why != CORRECTION));
         for (hour, marks) in open.into_iter().take(HOURS_AT_ONCE) {
             let why = marks.first().map_or("", |mark| mark.why.as_str());
             let proof = Proof { store: &self.store, meters: &self.meters, repairs: true, why };
@@ -173,10 +180,15 @@ fn keep(
     is_first: impl Fn() -> bool,
 ) {
     while !stop.load(Ordering::Relaxed) {
+        let mut has_more = false;
         if is_first() {
             match runtime.block_on(keeper.pass(Utc::now())) {
                 Ok(Pass { left: 0, .. }) => part.waiting("rollups are what the events make them"),
-                Ok(Pass { left, .. }) => part.waiting(format!("{left} hours are checked later")),
+                Ok(pass) => {
+                    part.waiting(format!("{} hours are checked later", pass.left));
+                    // One in which every hour was being written is no progress.
+                    has_more = pass.has_more && pass.checked > 0;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot check the rollups; trying again");
                     part.failing(format!("cannot check the rollups: {error}"));
@@ -185,7 +197,12 @@ fn keep(
         } else {
             part.waiting("the aggregator that reads usage/0 checks the rollups");
         }
-        let until = Instant::now() + if is_first() { EVERY } else { STANDBY_EVERY };
+        let wait = match is_first() {
+            true if has_more => Duration::ZERO,
+            true => EVERY,
+            false => STANDBY_EVERY,
+        };
+        let until = Instant::now() + wait;
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(STOP_WAIT);
         }

@@ -13,7 +13,7 @@ use rentroll_aggregator::worker::BatchLimits;
 use rentroll_engines::health::Health;
 use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::embedded::{EmbeddedConfig, EmbeddedLog};
-use rentroll_engines::log::{EventLog, Record};
+use rentroll_engines::log::{EventLog, Record, SharedLog};
 use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
@@ -100,7 +100,7 @@ impl Pipeline {
         running.await.unwrap().unwrap();
     }
 
-    fn setup(&self, log: Arc<EmbeddedLog>, stop: &Arc<AtomicBool>) -> Setup {
+    pub(crate) fn setup(&self, log: SharedLog, stop: &Arc<AtomicBool>) -> Setup {
         Setup {
             log,
             store: self.store.clone(),

@@ -3,4 +3,5 @@
 
 mod books;
 mod common;
+mod lanes;
 mod repair;
