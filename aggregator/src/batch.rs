@@ -20,7 +20,7 @@ use crate::rollup::Rollup;
 use crate::rows::Rows;
 
 /// Columns of `rejects`, in the order of the rows here.
-pub const REJECT_COLUMNS: [&str; 12] = [
+pub const REJECT_COLUMNS: [&str; 13] = [
     "identity",
     "source",
     "place",
@@ -29,6 +29,7 @@ pub const REJECT_COLUMNS: [&str; 12] = [
     "field",
     "detail",
     "rejected_at",
+    "backfill",
     "log_topic",
     "log_partition",
     "log_batch",
@@ -278,6 +279,7 @@ impl Batch {
             .text(reject.field.as_bytes())
             .text(reject.detail.as_bytes())
             .i64(reject.rejected_at.timestamp_millis())
+            .u8(u8::from(reject.backfill))
             .text(plan.topic.name().as_bytes())
             .u16(plan.partition as u16)
             .u64(plan.first)

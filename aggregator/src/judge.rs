@@ -75,6 +75,11 @@ pub fn is_batch(record: &Record) -> bool {
     record.value.first() != Some(&b'{') && record.header(headers::CONTENT_TYPE) == Some(COMPACT_BATCH)
 }
 
+/// Whether the record's source had declared a backfill.
+fn is_backfill(record: &Record) -> bool {
+    record.header(headers::BACKFILL) == Some("1")
+}
+
 struct Refusal {
     reason: &'static str,
     field: String,
@@ -90,6 +95,7 @@ fn refuse(place: String, record: &Record, source: &str, refusal: Refusal, bytes:
         field: refusal.field,
         detail: refusal.detail,
         rejected_at: arrival(record),
+        backfill: is_backfill(record),
         bytes,
     })
 }
@@ -100,8 +106,7 @@ fn in_window(event: &Event<'_>, record: &Record) -> Result<(), Refusal> {
     if window::check(event.time, arrived_at, false).is_ok() {
         return Ok(());
     }
-    let backfill = record.header(headers::BACKFILL) == Some("1");
-    window::check(event.time, arrived_at, backfill).map_err(|(reason, detail)| Refusal {
+    window::check(event.time, arrived_at, is_backfill(record)).map_err(|(reason, detail)| Refusal {
         reason,
         field: "time".to_owned(),
         detail,
@@ -152,6 +157,7 @@ pub fn reject(place: LogPlace, record: &Record) -> Reject {
         field: "body".to_owned(),
         detail: format!("not a reject: {error}"),
         rejected_at: arrival(record),
+        backfill: false,
         bytes: record.value.to_vec(),
     })
 }
@@ -212,6 +218,9 @@ mod tests {
         let mut old = record("acme", "2015-05-17T10:05:03Z");
         old.headers = [(headers::BACKFILL, "1")].into_iter().collect();
         assert!(event(PLACE, &old).is_ok());
+        // Refused for something else it is one still, for a replay to know.
+        old.key = Identity::of("other", "s", "1");
+        assert!(event(PLACE, &old).unwrap_err().backfill);
     }
 
     #[test]

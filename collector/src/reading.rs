@@ -310,6 +310,7 @@ fn reject(
         field: refusal.field,
         detail: refusal.detail,
         rejected_at,
+        backfill: source.backfill,
         bytes: line.bytes.to_vec(),
     }
 }

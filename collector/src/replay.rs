@@ -2,7 +2,8 @@
 //!
 //! What is judged is the reject's bytes, by the rules that hold now: the source's format and its backfill for a line,
 //! the token's tenant or source for an event that came over HTTP, the event's own for a record of the log. The
-//! window alone is that of then: an event is as late as it was when it arrived, however late it is replayed.
+//! window alone is that of then: an event is as late as it was when it arrived, however late it is replayed, and a
+//! record of the log that came as a backfill is one still, whoever had declared it.
 //!
 //! The record that comes of it arrives now, since the log's retention and the memory of duplicates go by
 //! arrival; its first arrival travels beside it.
@@ -60,8 +61,8 @@ pub fn judge(reject: &Reject, rules: &Rules) -> Result<Record, Refusal> {
         over_http(reject, place, rules)?
     } else if is_log_place(&reject.place) {
         let event = of_tenant(Event::from_json(&reject.bytes)?, &reject.tenant, "the record's")?;
-        let backfill = configured(&event.source).is_some_and(|(source, _)| source.backfill);
-        (event, backfill)
+        let declared = configured(&event.source).is_some_and(|(source, _)| source.backfill);
+        (event, declared || reject.backfill)
     } else {
         let (source, format) = configured(&reject.source).ok_or_else(|| Refusal {
             reason: reason::INVALID,
@@ -160,6 +161,7 @@ mod tests {
             field: String::new(),
             detail: String::new(),
             rejected_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            backfill: false,
             bytes: bytes.into(),
         }
     }
@@ -218,5 +220,14 @@ mod tests {
         assert!(verdict(&reject("api", "usage/1/7", "acme", event), false).is_ok());
         let forged = reject("api", "usage.overflow/1/7", "other", event);
         assert_eq!(verdict(&forged, false).unwrap_err(), (reason::INVALID, "subject".into()));
+    }
+
+    #[test]
+    fn a_record_that_came_as_a_backfill_is_one_still() {
+        let event = r#"{"specversion":"1.0","id":"1","source":"api","type":"t","subject":"acme","time":"2015-05-17T10:05:03Z"}"#;
+        let old = reject("api", "usage/1/7", "acme", event);
+        assert_eq!(verdict(&old, false).unwrap_err(), (reason::TOO_OLD, "time".into()));
+        let record = verdict(&Reject { backfill: true, ..old }, false).unwrap();
+        assert_eq!(record.header(headers::BACKFILL), Some("1"));
     }
 }

@@ -27,6 +27,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_billing"),
     migration!(3, "0003_exact"),
     migration!(4, "0004_proof"),
+    migration!(5, "0005_reject_backfill"),
 ];
 
 impl Migration {

@@ -24,6 +24,9 @@ pub struct Reject {
     pub detail: String,
     /// When it was refused.
     pub rejected_at: DateTime<Utc>,
+    /// Its source had declared a backfill: its time is not held against the window, the second time neither.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backfill: bool,
     /// The original bytes.
     #[serde(with = "hex_bytes")]
     pub bytes: Vec<u8>,

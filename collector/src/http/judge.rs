@@ -106,6 +106,7 @@ pub fn reject(refused: &Refused, bytes: &[u8], request_id: &str, rules: &Rules<'
         field: field.clone(),
         detail: detail.clone(),
         rejected_at: rules.now,
+        backfill: speaker.backfill(),
         bytes: bytes[..bytes.len().min(rules.event_bytes_max)].to_vec(),
     }
 }

@@ -1,16 +1,22 @@
-//! Rejects, judged again after a fix: by a command of its own, and while `rentroll up` holds the log.
+//! Rejects, judged again after a fix: by a command of its own, and while `rentroll up` holds the log; lines, and events
+//! that came over HTTP.
 
 use std::time::Duration;
 
-use rentroll_testing::wait_until;
+use rentroll_testing::{http, wait_until};
 
 use crate::rig::{Rig, field};
 
 const OLD: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"";
 
-/// Replays, and returns (appended, refused) with the exit code that belongs to it.
+/// Replays what was refused of the log.
 fn replay(rig: &Rig, further: &[&str]) -> (u64, u64) {
-    let arguments = [&["rejects", "replay", "--source", "web", "--json"], further].concat();
+    replay_of(rig, &[&["--source", "web"], further].concat())
+}
+
+/// Replays, and returns (appended, refused) with the exit code that belongs to it.
+fn replay_of(rig: &Rig, which: &[&str]) -> (u64, u64) {
+    let arguments = [&["rejects", "replay", "--json"], which].concat();
     let output = rig.run(&arguments);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
@@ -83,6 +89,53 @@ fn while_up_runs_the_replay_goes_through_it() {
         rig.json(&["rejects", "list", "--json"])
     );
     drop(running);
+    let books = rig.json(&["books", "--json"]);
+    assert!(field::<bool>(&books, "/balanced"), "{books}");
+}
+
+#[test]
+fn what_was_refused_over_http_counts_once_after_the_fix_and_speaks_for_nobody_else() {
+    const RESERVED: &str = "[collector.http]\nreserved_sources = [\"jobs\"]\n";
+    let (rig, address) = Rig::receiving(RESERVED);
+    let secret = rig.ok(&["tokens", "create", "--tenant", "acme"]).trim().to_owned();
+    let bearer = format!("Bearer {secret}");
+    let post = |body: &str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        // Until it listens.
+        let answer = wait_until(Duration::from_secs(60), || {
+            http::post(address, "/v1/events", &headers, body.as_bytes()).ok()
+        });
+        answer.expect("an answer")
+    };
+    // One that is good, one of a source that a tenant may not name yet, one for another tenant. None says when: the
+    // arrival is their time.
+    let event = |id: &str, source: &str, rest: &str| {
+        format!(r#"{{"id":"{id}","type":"http.request","source":"{source}"{rest},"data":{{"bytes":7}}}}"#)
+    };
+    let of_jobs = event("2", "jobs/nightly", "");
+    let all = [event("1", "api", ""), of_jobs.clone(), event("3", "api", r#","subject":"other""#)].join(",");
+    let running = rig.spawn(&["up"]);
+    let answer = post(&format!("[{all}]"));
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    drop(running);
+    rig.ok(&["up", "--once"]);
+    assert_eq!(events(&rig), 1);
+    // Nothing was mended.
+    assert_eq!(replay_of(&rig, &["--tenant", "acme"]), (0, 2));
+    std::fs::write(rig.path("rentroll.toml"), "").unwrap();
+    assert_eq!(replay_of(&rig, &["--tenant", "acme"]), (1, 1), "not the one for another tenant");
+    rig.ok(&["up", "--once"]);
+    // Sent again by its sender, as well: the same identity.
+    let running = rig.spawn(&["up"]);
+    let answer = post(&of_jobs);
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    drop(running);
+    rig.ok(&["up", "--once"]);
+    let stored: (u64, u64, u64) = rig.query(
+        "SELECT count(), countIf(tenant = 'acme'), \
+         countIf(source = 'jobs/nightly' AND time = (SELECT min(rejected_at) FROM rejects)) FROM events",
+    );
+    assert_eq!(stored, (2, 2, 1), "its time is that of its first arrival");
     let books = rig.json(&["books", "--json"]);
     assert!(field::<bool>(&books, "/balanced"), "{books}");
 }

@@ -52,6 +52,7 @@ struct RejectRow {
     detail: String,
     #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
     rejected_at: DateTime<Utc>,
+    backfill: bool,
     bytes_hex: String,
     #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
     replayed_at: DateTime<Utc>,
@@ -69,6 +70,8 @@ pub(super) struct Kept {
     pub(super) field: String,
     pub(super) detail: String,
     pub(super) rejected_at: DateTime<Utc>,
+    /// Its source had declared a backfill.
+    pub(super) backfill: bool,
     /// When it was appended by a replay, the last time.
     pub(super) replayed_at: Option<DateTime<Utc>>,
     /// The bytes as text, with U+FFFD for what is not UTF-8.
@@ -93,6 +96,7 @@ impl Kept {
             field: self.field.clone(),
             detail: self.detail.clone(),
             rejected_at: self.rejected_at,
+            backfill: self.backfill,
             bytes: self.bytes.clone(),
         }
     }
@@ -113,6 +117,7 @@ impl From<RejectRow> for Kept {
             field: row.field,
             detail: row.detail,
             rejected_at: row.rejected_at,
+            backfill: row.backfill,
             replayed_at: (row.replayed_at != DateTime::UNIX_EPOCH).then_some(row.replayed_at),
             bytes_hex: row.bytes_hex,
             bytes,
@@ -137,7 +142,7 @@ pub(super) async fn read(
     }
     let ids: Vec<String> = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
     let sql = "SELECT id, toString(source) AS source, place, tenant, toString(reason) AS reason, field, detail, \
-                 rejected_at, lower(hex(bytes)) AS bytes_hex, replay.at AS replayed_at \
+                 rejected_at, backfill, lower(hex(bytes)) AS bytes_hex, replay.at AS replayed_at \
                FROM (SELECT *, lower(hex(identity)) AS id FROM rejects FINAL) AS kept \
                LEFT JOIN (SELECT reject, max(replayed_at) AS at FROM replays WHERE outcome = 'appended' \
                  GROUP BY reject) AS replay ON kept.identity = replay.reject \
