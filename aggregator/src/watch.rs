@@ -173,7 +173,8 @@ impl Round {
         }
     }
 
-    /// Batches at or behind the committed positions that are planned and not done. What stands before them is
+    /// Batches at or behind the committed positions that are planned and not done. A plan and its end are one row, by
+    /// FINAL: a clock that was set back in between would else make the end the older. What stands before them is
     /// for `rentroll books` to find: it was passed over.
     fn show_unfinished(&self, measured: &[Measured]) -> Result<(), StoreError> {
         let heads: Vec<String> = measured
@@ -190,7 +191,7 @@ impl Round {
         }
         let sql = format!(
             "SELECT count(), toUnixTimestamp64Milli(min(planned_at)) FROM (\
-               SELECT argMax(state, (written_at, state)) AS newest, max(written_at) AS planned_at FROM batches \
+               SELECT argMax(state, (written_at, state)) AS newest, max(written_at) AS planned_at FROM batches FINAL \
                WHERE {} GROUP BY topic, partition, first HAVING newest = 0)",
             heads.join(" OR ")
         );
