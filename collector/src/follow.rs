@@ -6,6 +6,9 @@
 //! of a rotated file. It is read from the furthest place whose bytes are its beginning, since the lines before it
 //! are those that were taken already, under the same ids. What is neither is new, and is read from its beginning.
 //!
+//! A file that turns up under another log's name, since somebody renamed it to what a pattern matches too, is the file
+//! that it was: it is read on from where the other log's reading left it.
+//!
 //! What was rotated before a log was followed at all is left alone, unless the source names it: it is told by its
 //! last change, which renaming and compressing keep.
 //!
@@ -115,15 +118,22 @@ impl Follower {
                 (path, Problem { error, waiting })
             })
             .collect();
+        // Where every file was left, for those that are seen as another log's now.
+        let left_at: BTreeMap<FileId, Place> = self
+            .families
+            .values()
+            .flat_map(|family| &family.files)
+            .filter_map(|file| Some((file.state.id?, file.state.place.clone())))
+            .collect();
         for (base, files) in seen {
-            self.scan_family(&base, &files, now);
+            self.scan_family(&base, &files, &left_at, now);
         }
         for (base, family) in &mut self.families {
             family.forget_gone(base, &mut self.changes);
         }
     }
 
-    fn scan_family(&mut self, base: &Path, seen: &[Seen], now: Instant) {
+    fn scan_family(&mut self, base: &Path, seen: &[Seen], left_at: &BTreeMap<FileId, Place>, now: Instant) {
         let family = match self.families.entry(base.to_owned()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -145,7 +155,9 @@ impl Follower {
                 Ok(false) => {
                     let settled =
                         !self.pace.settle || file.is_log || unsettled.get(&file.id) == Some(&file.stamp);
-                    family.look_at_unknown(base, file, settled, now, &mut self.next_key, &mut self.changes)
+                    let elsewhere = left_at.get(&file.id);
+                    let next_key = &mut self.next_key;
+                    family.look_at_unknown(base, file, settled, elsewhere, now, next_key, &mut self.changes)
                 }
                 Err(error) => Err(error),
             };
@@ -229,6 +241,7 @@ impl Family {
         base: &Path,
         seen: &Seen,
         settled: bool,
+        elsewhere: Option<&Place>,
         now: Instant,
         next_key: &mut u64,
         changes: &mut Vec<Change>,
@@ -240,7 +253,7 @@ impl Family {
             self.unsettled.insert(seen.id, seen.stamp);
             return Ok(());
         }
-        let places: Vec<&Place> = self.files.iter().map(|file| &file.state.place).collect();
+        let places: Vec<&Place> = self.files.iter().map(|file| &file.state.place).chain(elsewhere).collect();
         let result = furthest(&seen.path, seen.gzip, &places).and_then(|found| {
             let place = match found {
                 Some(index) => places[index].clone(),

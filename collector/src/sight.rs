@@ -9,6 +9,14 @@ use std::path::{Path, PathBuf};
 use crate::family::{base_of, is_gzip};
 use crate::lines::FileId;
 
+/// As a shell matches: `*` and `?` stay within a folder's name and pass hidden files by, which are somebody's half-written
+/// or swap files more often than logs.
+const AS_A_SHELL: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
 /// A path or pattern of a source.
 #[derive(Clone, Debug)]
 enum Named {
@@ -97,18 +105,15 @@ impl Sight {
         for named in &self.named {
             match named {
                 Named::Path(path) => drop(paths.insert(path.clone())),
-                Named::Pattern(text, _) => match glob::glob(text) {
-                    Ok(found) => {
-                        let before = paths.len();
-                        paths.extend(found.filter_map(Result::ok));
-                        if paths.len() == before {
-                            let error = io::Error::new(io::ErrorKind::NotFound, "no file matches");
-                            missing.push((text.into(), error));
-                        }
+                Named::Pattern(text, _) => {
+                    let (found, unseen) = matching(text);
+                    if found.is_empty() && unseen.is_empty() {
+                        let error = io::Error::new(io::ErrorKind::NotFound, "no file matches");
+                        missing.push((text.into(), error));
                     }
-                    // Checked when it was made.
-                    Err(error) => missing.push((text.into(), io::Error::other(error))),
-                },
+                    paths.extend(found);
+                    missing.extend(unseen);
+                }
             }
         }
         // A log that is away for a moment, between rotation and the next line, is still followed.
@@ -145,6 +150,7 @@ impl Sight {
                 files.entry(base.clone()).or_default().push(seen(path, &metadata, false, false));
             }
         }
+        keep_in_one_log(&mut files, known);
         for files in files.values_mut() {
             files.sort_by_key(|file| (!file.is_log, !file.named));
             // One file under two names is one file.
@@ -157,12 +163,50 @@ impl Sight {
     fn names(&self, base: &Path) -> bool {
         self.named.iter().any(|named| match named {
             Named::Path(path) => path == base,
-            Named::Pattern(_, pattern) => pattern.matches_path(base),
+            Named::Pattern(_, pattern) => pattern.matches_path_with(base, AS_A_SHELL),
         })
     }
 
     fn is_path(&self, path: &Path) -> bool {
         self.named.iter().any(|named| matches!(named, Named::Path(named) if named == path))
+    }
+}
+
+/// The files that a pattern matches, and what kept it from looking everywhere.
+fn matching(pattern: &str) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
+    let found = match glob::glob_with(pattern, AS_A_SHELL) {
+        Ok(found) => found,
+        // Checked when it was made.
+        Err(error) => return (Vec::new(), vec![(pattern.into(), io::Error::other(error))]),
+    };
+    let (mut paths, mut unseen) = (Vec::new(), Vec::new());
+    for entry in found {
+        match entry {
+            // A folder is no file that somebody could have meant; one that went away meanwhile matches no more.
+            Ok(path) if path.is_dir() || path.symlink_metadata().is_err() => {}
+            Ok(path) => paths.push(path),
+            Err(error) => unseen.push((error.path().to_owned(), error.into())),
+        }
+    }
+    (paths, unseen)
+}
+
+/// A file that several logs lead to, by links, is read as one of them, or its lines would count once for each: as the
+/// one that has begun to read it, else as the one that it is called after, else as the first by name.
+fn keep_in_one_log(files: &mut BTreeMap<PathBuf, Vec<Seen>>, known: &[(PathBuf, PathBuf, FileId)]) {
+    let mut best: BTreeMap<FileId, (bool, bool, PathBuf)> = BTreeMap::new();
+    for (base, files) in files.iter() {
+        for file in files {
+            let is_known = known.iter().any(|(log, _, id)| log == base && *id == file.id);
+            let rank = (!is_known, base_of(&file.path) != *base, base.clone());
+            match best.get_mut(&file.id) {
+                Some(best) => *best = rank.min(best.clone()),
+                None => drop(best.insert(file.id, rank)),
+            }
+        }
+    }
+    for (base, files) in files.iter_mut() {
+        files.retain(|file| best.get(&file.id).is_some_and(|(_, _, of)| of == base));
     }
 }
 

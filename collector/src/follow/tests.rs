@@ -384,6 +384,110 @@ fn a_link_that_leads_elsewhere_leaves_nothing_behind() {
     assert_eq!(read(&mut places), ["2", "3"]);
 }
 
+/// A folder, what a pattern makes of it, and the lines that come of it.
+struct Folder {
+    dir: tempfile::TempDir,
+    follower: Follower,
+}
+
+impl Folder {
+    fn new(patterns: &[&str]) -> Folder {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = patterns.iter().map(|pattern| dir.path().join(pattern)).collect();
+        let sight = Sight::new(Path::new(""), &paths).unwrap();
+        let pace = Pace { settle: false, quiet: Duration::from_secs(60) };
+        Folder { dir, follower: Follower::new(sight, pace, &BTreeMap::new(), Instant::now()) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let file = File::options().create(true).append(true).open(self.path(name));
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// New lines, each with its id, so that one that is taken twice under one id is one.
+    fn read(&mut self) -> Vec<String> {
+        let mut lines = BTreeMap::new();
+        self.follower.scan(Instant::now());
+        for (_, file) in self.follower.open_files() {
+            while let Some(line) = file.reader().unwrap().next_line(false).unwrap() {
+                lines.insert(line.id.to_string(), String::from_utf8(line.bytes.to_vec()).unwrap());
+            }
+            file.moved(Instant::now());
+        }
+        let mut lines: Vec<String> = lines.into_values().collect();
+        lines.sort();
+        lines
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.follower.problems().values().map(|problem| problem.error.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_pattern_matches_as_a_shell_does() {
+    let mut folder = Folder::new(&["*", "*.log"]);
+    assert_eq!(folder.read(), [""; 0]);
+    assert_eq!(folder.problems(), ["no file matches"; 2]);
+    fs::create_dir(folder.path("sub.log")).unwrap();
+    folder.append("sub.log/deep.log", "deep\n");
+    folder.append(".a.log.swp", "hidden\n");
+    folder.append("a.log", "1\n");
+    folder.append("b.log", "1\n");
+    // Two patterns match the same files; a folder is passed by; what appeared later is read from its beginning.
+    assert_eq!(folder.read(), ["1", "1"]);
+    assert_eq!(folder.problems(), [""; 0]);
+    folder.append("c.log", "2\n");
+    fs::remove_file(folder.path("b.log")).unwrap();
+    assert_eq!(folder.read(), ["2"]);
+    assert_eq!(folder.problems(), [""; 0]);
+    // What is hidden is followed where it is named.
+    let mut folder = Folder::new(&[".hidden/*.log"]);
+    fs::create_dir(folder.path(".hidden")).unwrap();
+    folder.append(".hidden/a.log", "3\n");
+    assert_eq!(folder.read(), ["3"]);
+}
+
+#[test]
+fn a_file_that_links_lead_to_is_one_file() {
+    let mut folder = Folder::new(&["*.log"]);
+    folder.append("app-1.log", "1\n");
+    let link = |folder: &Folder, target: &str| {
+        let _ = fs::remove_file(folder.path("a-current.log"));
+        std::os::unix::fs::symlink(folder.path(target), folder.path("a-current.log")).unwrap();
+    };
+    link(&folder, "app-1.log");
+    fs::hard_link(folder.path("app-1.log"), folder.path("same.log")).unwrap();
+    assert_eq!(folder.read(), ["1"]);
+    folder.append("app-1.log", "2\n");
+    folder.append("app-2.log", "3\n");
+    link(&folder, "app-2.log");
+    assert_eq!(folder.read(), ["2", "3"]);
+    // A link that leads nowhere is told, and waited for.
+    link(&folder, "app-3.log");
+    assert_eq!(folder.read(), [""; 0]);
+    assert_eq!(folder.problems().len(), 1, "{:?}", folder.problems());
+    folder.append("app-3.log", "4\n");
+    assert_eq!(folder.read(), ["4"]);
+}
+
+#[test]
+fn a_file_that_is_renamed_to_another_log_of_the_pattern_is_read_on() {
+    let mut folder = Folder::new(&["*.log"]);
+    folder.append("app.log", "1\n2\n");
+    assert_eq!(folder.read(), ["1", "2"]);
+    fs::rename(folder.path("app.log"), folder.path("app-done.log")).unwrap();
+    folder.append("app-done.log", "3\n");
+    folder.append("app.log", "1\n");
+    assert_eq!(folder.read(), ["1", "3"]);
+    folder.append("app-done.log", "4\n");
+    assert_eq!(folder.read(), ["4"]);
+}
+
 #[test]
 fn missing_unreadable_and_odd_files_are_told_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();
