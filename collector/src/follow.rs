@@ -15,8 +15,8 @@
 //! A rotated file is read on until it has been quiet for [`Pace::quiet`], because writers keep their old file for
 //! a while. Only then is a line without an end at its end taken for a line.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -118,12 +118,22 @@ impl Follower {
                 (path, Problem { error, waiting })
             })
             .collect();
-        // Where every file was left, for those that are seen as another log's now.
+        let is_unknown = |base: &PathBuf, id: FileId| {
+            self.families.get(base).is_none_or(|family| family.position(id).is_none())
+        };
+        let unknown: BTreeSet<FileId> = seen
+            .iter()
+            .flat_map(|(base, files)| files.iter().map(move |file| (base, file.id)))
+            .filter_map(|(base, id)| is_unknown(base, id).then_some(id))
+            .collect();
+        // Where those were left that are seen as another log's now.
         let left_at: BTreeMap<FileId, Place> = self
             .families
             .values()
             .flat_map(|family| &family.files)
-            .filter_map(|file| Some((file.state.id?, file.state.place.clone())))
+            .filter_map(|file| Some((file.state.id?, &file.state.place)))
+            .filter(|(id, _)| unknown.contains(id))
+            .map(|(id, place)| (id, place.clone()))
             .collect();
         for (base, files) in seen {
             self.scan_family(&base, &files, &left_at, now);

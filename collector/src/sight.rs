@@ -194,10 +194,11 @@ fn matching(pattern: &str) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
 /// A file that several logs lead to, by links, is read as one of them, or its lines would count once for each: as the
 /// one that has begun to read it, else as the one that it is called after, else as the first by name.
 fn keep_in_one_log(files: &mut BTreeMap<PathBuf, Vec<Seen>>, known: &[(PathBuf, PathBuf, FileId)]) {
+    let known: BTreeSet<(&Path, FileId)> = known.iter().map(|(log, _, id)| (log.as_path(), *id)).collect();
     let mut best: BTreeMap<FileId, (bool, bool, PathBuf)> = BTreeMap::new();
     for (base, files) in files.iter() {
         for file in files {
-            let is_known = known.iter().any(|(log, _, id)| log == base && *id == file.id);
+            let is_known = known.contains(&(base.as_path(), file.id));
             let rank = (!is_known, base_of(&file.path) != *base, base.clone());
             match best.get_mut(&file.id) {
                 Some(best) => *best = rank.min(best.clone()),
