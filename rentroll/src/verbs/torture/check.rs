@@ -1,12 +1,14 @@
 //! The store against the model, to the event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use clickhouse::{Client, Row};
-use rentroll_schemas::Quantity;
+use rentroll_schemas::{Quantity, effective};
 use serde::{Deserialize, Serialize};
 
-use super::items::Stream;
+use super::corrections::Corrections;
+use super::items::{Content, Stream};
+use super::lines::Written;
 use super::model::{Cell, CellKey, Sent, Usage};
 
 /// So many differences are told; the rest are counted.
@@ -34,6 +36,10 @@ pub(super) struct Found {
     pub(super) stored: u64,
     /// Rows of events beyond the first of each.
     pub(super) doubled: u64,
+    /// Events of these that count: neither voids nor corrected away.
+    pub(super) counting: u64,
+    /// Events that are lines, known by their place in a file that is rotated.
+    pub(super) lines: u64,
     /// Rejects.
     pub(super) rejects: u64,
     /// Differences in all.
@@ -43,7 +49,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn differs(&mut self, what: &str, identity: String, model: String, store: String) {
+    pub(super) fn differs(&mut self, what: &str, identity: String, model: String, store: String) {
         self.differing += 1;
         if self.differences.len() < TOLD_MAX {
             self.differences.push(Difference { what: what.to_owned(), identity, model, store });
@@ -62,6 +68,13 @@ struct EventRow {
     bytes: String,
     ms: String,
     region: String,
+    corrects: String,
+    batch: String,
+}
+
+/// An event as it is stored, as far as it is needed later.
+struct Kept {
+    version: u64,
     batch: String,
 }
 
@@ -90,9 +103,15 @@ struct RejectRow {
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn compare(client: &Client, streams: &[&Sent]) -> Result<Found, clickhouse::error::Error> {
+pub(super) async fn compare(
+    client: &Client,
+    streams: &[&Sent],
+    written: &Written,
+) -> Result<Found, clickhouse::error::Error> {
     let mut found = Found::default();
-    let usage = events(client, streams, &mut found).await?;
+    let kept = events(client, streams, &mut found).await?;
+    let usage = counting(client, streams, &kept, &mut found).await?;
+    super::lines::compare(client, written, &mut found).await?;
     for (table, seconds) in [("usage_minute", 60), ("usage_hour", 3_600), ("usage_day", 86_400)] {
         rollup(client, table, usage.per(seconds), &mut found).await?;
     }
@@ -104,15 +123,14 @@ async fn events(
     client: &Client,
     streams: &[&Sent],
     found: &mut Found,
-) -> Result<Usage, clickhouse::error::Error> {
+) -> Result<Vec<HashMap<u64, Kept>>, clickhouse::error::Error> {
     let sql = "SELECT id, tenant, toString(type), toString(source), lower(hex(identity)), \
                  toUnixTimestamp64Micro(time), toString(measures['bytes']), toString(measures['ms']), \
-                 dimensions['region'], \
+                 dimensions['region'], if(correction = 'none', '', concat(toString(correction), ' ', lower(hex(corrects)))), \
                  concat(toString(log_topic), '/', toString(log_partition), '/', toString(log_batch)) \
-               FROM events";
-    let mut usage = Usage::default();
-    let mut rows_of: Vec<HashMap<u64, String>> = streams.iter().map(|_| HashMap::new()).collect();
-    let mut cursor = client.query(sql).fetch::<EventRow>()?;
+               FROM events WHERE source != {lines:String}";
+    let mut rows_of: Vec<HashMap<u64, Kept>> = streams.iter().map(|_| HashMap::new()).collect();
+    let mut cursor = client.query(sql).param("lines", super::lines::SOURCE).fetch::<EventRow>()?;
     while let Some(row) = cursor.next().await? {
         found.rows += 1;
         let index = streams.iter().position(|sent| sent.stream.source == row.source);
@@ -135,6 +153,7 @@ async fn events(
                 && nanos(&row.ms) == Some(i128::from(content.ms) * 1_000_000_000)
                 && content.region == row.region
                 && sent.stream.identity(content).to_string() == row.identity
+                && correction(&sent.stream, content) == row.corrects
         });
         match content {
             None if versions.is_empty() => {
@@ -153,22 +172,21 @@ async fn events(
                     format!("{row:?}"),
                 );
             }
-            Some(content) => match rows_of[index].insert(n, row.batch.clone()) {
-                None => {
-                    found.stored += 1;
-                    usage.add(content);
+            Some(content) => {
+                match rows_of[index].insert(n, Kept { version: content.version, batch: row.batch.clone() }) {
+                    None => found.stored += 1,
+                    Some(before) => {
+                        found.doubled += 1;
+                        let store = format!("in batches {} and {}", before.batch, row.batch);
+                        found.differs(
+                            "an event stored twice",
+                            format!("{} ({})", row.identity, row.id),
+                            "one row".into(),
+                            store,
+                        );
+                    }
                 }
-                Some(before) => {
-                    found.doubled += 1;
-                    let store = format!("in batches {before} and {}", row.batch);
-                    found.differs(
-                        "an event stored twice",
-                        format!("{} ({})", row.identity, row.id),
-                        "one row".into(),
-                        store,
-                    );
-                }
-            },
+            }
         }
     }
     for (sent, rows) in streams.iter().zip(&rows_of) {
@@ -183,6 +201,66 @@ async fn events(
                     format!("{content:?}"),
                     "nothing".into(),
                 );
+            }
+        }
+    }
+    Ok(rows_of)
+}
+
+/// As the store's row says it; empty for none.
+fn correction(stream: &Stream, content: &Content) -> String {
+    let named = content.corrects.zip(stream.corrected(content));
+    named.map_or_else(String::new, |(corrects, identity)| format!("{} {identity}", corrects.kind.attribute()))
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct Counting {
+    source: String,
+    id: String,
+}
+
+/// Holds the events that count by the product's own words for it against those that count by the model; returns
+/// their usage.
+async fn counting(
+    client: &Client,
+    streams: &[&Sent],
+    kept: &[HashMap<u64, Kept>],
+    found: &mut Found,
+) -> Result<Usage, clickhouse::error::Error> {
+    let sql = format!(
+        "SELECT toString(source), id FROM events WHERE source != {{lines:String}} AND {}",
+        effective::condition_sql("1")
+    );
+    let mut by_store: HashSet<(usize, u64)> = HashSet::new();
+    let mut cursor = client.query(&sql).param("lines", super::lines::SOURCE).fetch::<Counting>()?;
+    while let Some(row) = cursor.next().await? {
+        let index = streams.iter().position(|sent| sent.stream.source == row.source);
+        // What was never sent is told already.
+        if let (Some(index), Some(n)) = (index, Stream::number(&row.id)) {
+            by_store.insert((index, n));
+        }
+    }
+    found.counting = by_store.len() as u64;
+    let mut usage = Usage::default();
+    for (index, (sent, kept)) in streams.iter().zip(kept).enumerate() {
+        let stream = &sent.stream;
+        let tenant = |n: u64| stream.content(n, 0).tenant;
+        let mut corrections = Corrections::default();
+        for n in kept.keys() {
+            if let Some(corrects) = stream.corrects(*n) {
+                corrections.add(*n, corrects, |one, other| tenant(one) == tenant(other));
+            }
+        }
+        for (n, row) in kept {
+            let content = stream.content(*n, row.version);
+            let (model, store) = (corrections.counts(*n, content.corrects), by_store.contains(&(index, *n)));
+            if model != store {
+                let say = |counts: bool| if counts { "counts" } else { "does not count" }.to_owned();
+                let identity = format!("{} ({})", stream.identity(&content), content.id);
+                found.differs("what corrections leave", identity, say(model), say(store));
+            }
+            if model {
+                usage.add(&content);
             }
         }
     }

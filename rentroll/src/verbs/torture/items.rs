@@ -1,12 +1,13 @@
 //! What is sent: item number `n` of a stream is the same bytes whenever it is asked for.
 //!
-//! Nothing is remembered of an item but that it was sent: from its number comes whether it is a new event, a
-//! resend of an earlier one or a bad one, and all of its content. So the model of millions of events is a byte
+//! Nothing is remembered of an item but that it was sent: from its number comes whether it is a new event (which may
+//! correct another), a resend of an earlier one or a bad one, and all of its content. So the model of millions of events is a byte
 //! for each.
 
 use chrono::{DateTime, Duration, Utc};
 use rentroll_schemas::Identity;
 
+use super::corrections::Corrects;
 use super::dice::{Dice, mix};
 
 /// How far back a resend may reach, in items. Far enough for another batch, and another process.
@@ -15,6 +16,9 @@ const RESEND_REACH: u64 = 4_000;
 pub(super) const VERSIONS: u64 = 4;
 /// The version whose measures differ too: a client that reuses an id.
 const CONFLICT: u64 = 3;
+/// Old events lie in so many hours, this far apart.
+const OLD_HOURS: u64 = 12;
+const OLD_HOURS_APART_S: u64 = 64 * 3_600;
 const TENANTS: u64 = 120;
 const REGIONS: [&str; 3] = ["ap", "eu", "us"];
 /// The meters of the run count these; the last is of no meter.
@@ -52,6 +56,8 @@ pub(super) enum Item {
 /// An event as it must come out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
+    /// As which version it was sent.
+    pub(super) version: u64,
     /// Its id.
     pub(super) id: String,
     /// Whose.
@@ -66,6 +72,8 @@ pub(super) struct Content {
     pub(super) ms: u64,
     /// Of the dimension `region`.
     pub(super) region: &'static str,
+    /// What it corrects.
+    pub(super) corrects: Option<Corrects>,
 }
 
 /// Why an item must be refused.
@@ -78,7 +86,8 @@ pub(super) struct Refused {
 }
 
 impl Stream {
-    fn dice(&self, n: u64, purpose: u64) -> Dice {
+    /// Throws that item `n` has for itself. Purposes: 1 what it is, 2 its content, 4 and 5 what it corrects.
+    pub(super) fn dice(&self, n: u64, purpose: u64) -> Dice {
         Dice::new(mix(self.seed, n), purpose)
     }
 
@@ -101,13 +110,19 @@ impl Stream {
 
     /// The event that is new with item `n`, in that version.
     pub(super) fn content(&self, n: u64, version: u64) -> Content {
-        let mut dice = self.dice(n, 2);
         // Two throws, the lower one: a few tenants have most of the events.
-        let tenant = dice.below(TENANTS).min(dice.below(TENANTS));
+        let tenant = |dice: &mut Dice| dice.below(TENANTS).min(dice.below(TENANTS));
+        let mut dice = self.dice(n, 2);
+        let own = tenant(&mut dice);
+        let tenant = match self.tenant_of(n) {
+            of if of == n => own,
+            of => tenant(&mut self.dice(of, 2)),
+        };
         let kind = KINDS[[0, 0, 0, 0, 0, 0, 1, 1, 1, 2][dice.below(10) as usize]];
         // Never nearer than two hours to any end of the window: clocks step by more than one.
         let back_us = match dice.below(20) {
-            0 => dice.between(2 * 3_600, 32 * 86_400) * 1_000_000,
+            // Some hours of the last month, and not all of them: each that a correction touches is proved by itself.
+            0 => (dice.below(OLD_HOURS) * OLD_HOURS_APART_S + dice.between(2 * 3_600, 3 * 3_600)) * 1_000_000,
             _ => dice.between(2 * 3_600, 5 * 3_600) * 1_000_000 + dice.below(1_000_000),
         };
         let bytes_nanos = match dice.below(10) {
@@ -118,14 +133,21 @@ impl Stream {
         let later = Duration::seconds(61 * version as i64);
         let more = if version == CONFLICT { 1_000_000_000 } else { 0 };
         Content {
-            id: format!("e{n}"),
+            version,
+            id: Self::id(n),
             tenant: format!("tenant-{tenant}"),
             kind,
             time: self.begun - Duration::microseconds(back_us as i64) + later,
             bytes_nanos: bytes_nanos + more,
             ms,
             region,
+            corrects: self.corrects(n),
         }
+    }
+
+    /// The id of the event that is new with item `n`.
+    pub(super) fn id(n: u64) -> String {
+        format!("e{n}")
     }
 
     /// The number of the event with that id.
@@ -138,6 +160,12 @@ impl Stream {
         Identity::of(&content.tenant, self.source, &content.id)
     }
 
+    /// The identity that an event of this stream corrects.
+    pub(super) fn corrected(&self, content: &Content) -> Option<Identity> {
+        let target = content.corrects?.target;
+        Some(Identity::of(&content.tenant, self.source, &Self::id(target)))
+    }
+
     /// Item `n` as JSON on one line, without the line's end.
     pub(super) fn json(&self, n: u64) -> String {
         match self.item(n) {
@@ -148,11 +176,15 @@ impl Stream {
     }
 
     fn event_json(&self, content: &Content) -> String {
-        let Content { id, tenant, kind, time, bytes_nanos, ms, region } = content;
+        let Content { id, tenant, kind, time, bytes_nanos, ms, region, .. } = content;
         let (whole, part) = (bytes_nanos / 1_000_000_000, bytes_nanos % 1_000_000_000);
         let time = time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let correction = content
+            .corrects
+            .map(|corrects| format!(r#""{}":"{}","#, corrects.kind.attribute(), Self::id(corrects.target)));
+        let correction = correction.unwrap_or_default();
         format!(
-            r#"{{"specversion":"1.0","id":"{id}","source":"{}","type":"{kind}","subject":"{tenant}","time":"{time}","data":{{"bytes":{whole}.{part:09},"ms":{ms},"region":"{region}","path":"/v1/items"}}}}"#,
+            r#"{{"specversion":"1.0","id":"{id}","source":"{}","type":"{kind}","subject":"{tenant}","time":"{time}",{correction}"data":{{"bytes":{whole}.{part:09},"ms":{ms},"region":"{region}","path":"/v1/items"}}}}"#,
             self.source
         )
     }
@@ -193,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_is_expected() {
         let stream = stream();
-        let (mut new, mut resent, mut bad) = (0, 0, 0);
+        let (mut new, mut resent, mut bad, mut corrections) = (0, 0, 0, 0);
         for n in 0..5_000 {
             let text = stream.json(n);
             let event = Event::from_json(text.as_bytes());
@@ -219,11 +251,14 @@ mod tests {
             assert_eq!(event.measure("bytes"), Some(Quantity::from_nanos(content.bytes_nanos)));
             assert_eq!(event.dimension("region"), Some(content.region));
             assert_eq!(event.identity(), stream.identity(&content));
+            assert_eq!(event.corrects(), stream.corrected(&content));
+            corrections += u64::from(event.corrects().is_some());
             for hours in [-2, 0, 2] {
                 let arrival = stream.begun + Duration::hours(hours);
                 assert!(window::check(event.time, arrival, false).is_ok(), "{text}");
             }
         }
         assert!(resent > 400 && bad > 100 && new > 4_000, "{new} {resent} {bad}");
+        assert!(corrections > 200, "{corrections}");
     }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `dice` | numbers that a seed decides |
 //! | `traffic`, `clients` | a log that grows, and clients over HTTP that retry |
-//! | `items` | what is sent: item *n* is the same whenever it is asked for |
+//! | `lines` | a second log, whose lines are known by their place alone |
+//! | `rotate` | what rotates both |
+//! | `items`, `corrections` | what is sent: item *n* is the same whenever it is asked for; which correct which |
 //! | `schedule` | which faults, when, for how long |
 //! | `model` | what was sent, and what must therefore be stored |
 //! | `check` | the store against the model |
@@ -28,14 +30,17 @@ use crate::cli::{Exit, WrongUse};
 mod act;
 mod check;
 mod clients;
+mod corrections;
 mod dice;
 mod fleet;
 mod items;
+mod lines;
 mod model;
 mod play;
 mod progress;
 mod proxy;
 mod report;
+mod rotate;
 mod scene;
 mod schedule;
 mod traffic;
@@ -58,8 +63,8 @@ that exists is touched. As root it has small disks to fill; without, `unshare --
 torture …` has them too. Stepping clocks wants Debian's package libfaketime. What cannot be done is listed as
 not run.
 
-Exits with 3, and keeps the logs, if an event is missing, doubled, foreign or wrong, if a rollup is not its
-events, if the books do not balance, or if the system stands still.")]
+Exits with 3, and keeps the logs, if an event or a line is missing, doubled, foreign or wrong, if what counts after
+corrections is not what the rules say, if a rollup is not its events, if the books do not balance, or if the system stands still.")]
 pub struct Args {
     /// Decides what is sent and which faults come.
     #[arg(long, default_value_t = 1)]
@@ -120,6 +125,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         found: Default::default(),
         duplicates: 0,
         repairs: 0,
+        rotations: Default::default(),
         ended_by_themselves: Default::default(),
         complaints: Vec::new(),
         kept: None,
@@ -168,7 +174,8 @@ async fn whole(scene: &Scene, args: &Args, report: &mut Report) -> anyhow::Resul
         scene.fleet.start(name)?;
     }
     let url = format!("http://127.0.0.1:{}/v1/events", scene.ingest.port());
-    let mut traffic = traffic::Traffic::begin(args.seed, args.rate, &scene.followed, &url, token.trim())?;
+    let mut traffic =
+        traffic::Traffic::begin(args.seed, args.rate, &scene.followed, &scene.places, &url, token.trim())?;
     let mut progress = progress::Progress::begin(args.faults as u64);
     play::play(scene, &mut traffic, &steps, report, &mut progress).await
 }

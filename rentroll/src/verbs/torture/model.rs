@@ -32,6 +32,8 @@ pub(super) struct Expected {
     pub(super) events: u64,
     /// Bad items acknowledged.
     pub(super) rejects: u64,
+    /// Lines written that are known by their place.
+    pub(super) lines: u64,
 }
 
 impl Sent {
@@ -161,7 +163,7 @@ meters:
 - { name: fastest, unit: ms, event_type: db.read, aggregation: min, value: ms, group_by: [region] }
 ";
 
-/// Usage per minute, of the events that are stored.
+/// Usage per minute, of the events that are stored and count.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     minutes: HashMap<CellKey, Cell>,

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::act::{act, wake_brokers};
 use super::check::{Found, compare};
+use super::model::Expected;
 use super::progress::Progress;
 use super::report::Report;
 use super::scene::Scene;
@@ -22,8 +23,13 @@ const RECOVERY_MAX: Duration = Duration::from_secs(180);
 const DRAIN_MAX: Duration = Duration::from_secs(240);
 /// Nothing more is coming when nothing came for this long.
 const QUIET: Duration = Duration::from_millis(1_500);
-/// What is found to differ may still be on its way to being repaired for this long.
-const REPAIR_MAX: Duration = Duration::from_secs(20);
+/// What is found to differ may still be on its way to being repaired, as long as there are hours to check and one is
+/// checked within this: each takes some statements, and seconds on an overloaded machine…
+const REPAIR_STEP_MAX: Duration = Duration::from_secs(60);
+/// …and no longer than this in all.
+const REPAIR_MAX: Duration = Duration::from_secs(900);
+/// Between two looks while it is.
+const REPAIR_LOOK: Duration = Duration::from_secs(1);
 
 /// Carries the schedule out. What does not hold is in `report`.
 ///
@@ -80,6 +86,7 @@ pub(super) async fn play(
             if report.found.differing > 0 || !report.complaints.is_empty() {
                 return Ok(());
             }
+            traffic.take_old_logs_away()?;
             watch.excuse();
             begun_at = traffic.sent();
             drop(held);
@@ -118,9 +125,9 @@ async fn recovered(scene: &Scene, watch: &Watch, since: Instant) -> anyhow::Resu
 
 /// Lets everything come to rest, and holds the store against the model and the books against themselves.
 async fn hold_up(scene: &Scene, traffic: &Traffic, watch: &Watch, report: &mut Report) -> anyhow::Result<()> {
-    let expected: u64 = traffic.all().iter().map(|sent| sent.expected().events).sum();
+    let Expected { events, lines, .. } = expected(traffic);
     let deadline = Instant::now() + DRAIN_MAX;
-    while watch.events() < expected && Instant::now() < deadline {
+    while watch.events() < events + lines && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(100)).await;
         wake_brokers(scene).await?;
     }
@@ -128,21 +135,13 @@ async fn hold_up(scene: &Scene, traffic: &Traffic, watch: &Watch, report: &mut R
     let deadline = Instant::now() + REPAIR_MAX;
     loop {
         report.found = read(scene, traffic).await?;
-        if report.found.differing == 0 || Instant::now() > deadline {
+        if report.found.differing == 0 || !is_repaired_further(scene, deadline).await? {
             break;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     report.comparisons += 1;
-    report.expected =
-        traffic.all().iter().map(|sent| sent.expected()).fold(Default::default(), |sum, one| {
-            super::model::Expected {
-                sent: sum.sent + one.sent,
-                acked: sum.acked + one.acked,
-                events: sum.events + one.events,
-                rejects: sum.rejects + one.rejects,
-            }
-        });
+    report.expected = expected(traffic);
+    report.rotations = traffic.rotations();
     let (code, printed, said) = scene.run(&["books", "--json"]).await?;
     if code != Some(0) {
         report.complaints.push(format!("`rentroll books` ended with {code:?}: {printed}{said}"));
@@ -157,8 +156,43 @@ async fn hold_up(scene: &Scene, traffic: &Traffic, watch: &Watch, report: &mut R
     Ok(())
 }
 
+/// What must be stored, of all that was sent.
+fn expected(traffic: &Traffic) -> Expected {
+    let mut sum = Expected { lines: traffic.written.lines(), ..Expected::default() };
+    for one in traffic.all().iter().map(|sent| sent.expected()) {
+        sum.sent += one.sent;
+        sum.acked += one.acked;
+        sum.events += one.events;
+        sum.rejects += one.rejects;
+    }
+    sum
+}
+
+/// Waits until all hours that were marked are checked; false if none was to be, or if it does not come to that.
+async fn is_repaired_further(scene: &Scene, deadline: Instant) -> anyhow::Result<bool> {
+    const OPEN: &str = "SELECT uniqExact(hour) FROM dirty_hours FINAL WHERE state = 0";
+    const PENDING: &str = "SELECT count() FROM events WHERE identity IN (SELECT corrects FROM events \
+        WHERE correction != 'none' AND identity NOT IN (SELECT identity FROM corrections_applied))";
+    let look = async |sql: &str| scene.client.query(sql).fetch_one::<u64>().await;
+    let (mut before, mut since) = ((look(OPEN).await?, look(PENDING).await?), Instant::now());
+    let had_work = before != (0, 0);
+    while had_work && Instant::now() < deadline && since.elapsed() < REPAIR_STEP_MAX {
+        tokio::time::sleep(REPAIR_LOOK).await;
+        let now = (look(OPEN).await?, look(PENDING).await?);
+        if now == (0, 0) {
+            return Ok(true);
+        }
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+    Ok(false)
+}
+
 async fn read(scene: &Scene, traffic: &Traffic) -> anyhow::Result<Found> {
-    compare(&scene.client, &traffic.all()).await.context("cannot read the store for the comparison")
+    compare(&scene.client, &traffic.all(), &traffic.written)
+        .await
+        .context("cannot read the store for the comparison")
 }
 
 /// Waits until no batch has been written for a while and, with Kafka, every record is taken.

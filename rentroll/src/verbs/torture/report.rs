@@ -52,6 +52,8 @@ pub(super) struct Report {
     pub(super) duplicates: u64,
     /// Repairs of rollups.
     pub(super) repairs: u64,
+    /// Rotations of the followed logs, by step.
+    pub(super) rotations: BTreeMap<&'static str, u64>,
     /// Ends of processes that no fault asked for; each was started again.
     pub(super) ended_by_themselves: BTreeMap<String, u64>,
     /// What does not hold, beside differences.
@@ -103,7 +105,10 @@ impl Report {
             ("acknowledged", expected.acked),
             ("distinct events among them", expected.events),
             ("events stored", found.stored),
+            ("of these count, after corrections", found.counting),
             ("rows beyond one for each", found.doubled),
+            ("lines written, known by their place", expected.lines),
+            ("of these stored", found.lines),
             ("duplicates recognised", self.duplicates),
             ("rejects expected", expected.rejects),
             ("rejects kept", found.rejects),
@@ -114,6 +119,11 @@ impl Report {
         output::line("")?;
         for (what, count) in counts {
             output::line(&format!("{:>14}  {what}", grouped(&count.to_string())))?;
+        }
+        if !self.rotations.is_empty() {
+            let steps: Vec<String> =
+                self.rotations.iter().map(|(step, count)| format!("{step} {count}")).collect();
+            output::line(&format!("followed logs rotated: {}", steps.join(", ")))?;
         }
         for (name, count) in &self.ended_by_themselves {
             output::line(&format!("{name} ended by itself {count} times, and was started again"))?;

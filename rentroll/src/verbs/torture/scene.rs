@@ -40,8 +40,10 @@ pub(super) const NODE: &str = "node";
 pub(super) struct Scene {
     /// Everything is below it.
     pub(super) folder: PathBuf,
-    /// What the collector follows.
+    /// A log of CloudEvents that the collector follows.
     pub(super) followed: PathBuf,
+    /// Another, of lines that are known by their place.
+    pub(super) places: PathBuf,
     /// The processes.
     pub(super) fleet: Fleet,
     /// The brokers, with Kafka.
@@ -154,6 +156,7 @@ impl Scene {
             .with_validation(false);
         Ok(Scene {
             followed: folder.join("followed.log"),
+            places: folder.join("places.log"),
             fleet: Fleet::new(parts),
             cluster,
             doors,
@@ -380,12 +383,15 @@ impl Layout<'_> {
     }
 
     fn source(&self) -> String {
-        let followed = self.folder.join("followed.log");
+        let (followed, places) = (self.folder.join("followed.log"), self.folder.join("places.log"));
         format!(
             "[collector.http]\nlisten = \"127.0.0.1:{}\"\n\
-             [[collector.sources]]\nname = \"{}\"\nkind = \"log\"\npaths = [{followed:?}]\nformat = \"cloudevents\"\ntenant = \"subject\"\n",
+             [[collector.sources]]\nname = \"{}\"\nkind = \"log\"\npaths = [{followed:?}]\nformat = \"cloudevents\"\ntenant = \"subject\"\n\
+             [[collector.sources]]\nname = \"{}\"\nkind = \"log\"\npaths = [{places:?}]\nformat = \"json\"\nevent_type = \"{}\"\nfields = {{ measures = [\"n\"] }}\n",
             self.ingest_port,
-            super::traffic::LOG_SOURCE
+            super::traffic::LOG_SOURCE,
+            super::lines::SOURCE,
+            super::lines::EVENT_TYPE
         )
     }
 

@@ -1,9 +1,8 @@
-//! Those who send: a log file that grows, and clients over HTTP.
+//! Those who send: two logs that grow and are rotated, and clients over HTTP.
 
-use std::fs::File;
-use std::io::Write as _;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,7 +12,9 @@ use tokio::sync::Mutex;
 use super::clients;
 use super::dice::Dice;
 use super::items::Stream;
+use super::lines::{self, Written};
 use super::model::Sent;
+use super::rotate::RotatedLog;
 
 /// Name of the followed source, and `source` of its events.
 pub(super) const LOG_SOURCE: &str = "torture-log";
@@ -31,32 +32,45 @@ const BURST: (u64, u64) = (150, 40);
 pub(super) struct Traffic {
     /// By way of sending.
     pub(super) streams: Vec<Arc<Sent>>,
+    /// Lines that are known by their place.
+    pub(super) written: Arc<Written>,
+    logs: Vec<Arc<StdMutex<RotatedLog>>>,
     /// Held while something is handed over.
     gates: Vec<Arc<Mutex<()>>>,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Traffic {
-    /// Begins to send, about `rate` items a second: half into the file `followed`, half to `url` with `token`.
+    /// Begins to send, about `rate` items a second: half into the log `followed`, half to `url` with `token`; and half as
+    /// many lines into the log `places`.
     ///
     /// # Errors
-    /// If the file cannot be made.
+    /// If a log cannot be made.
     pub(super) fn begin(
         seed: u64,
         rate: u64,
         followed: &Path,
+        places: &Path,
         url: &str,
         token: &str,
     ) -> anyhow::Result<Self> {
         let begun = Utc::now();
-        let file = File::options().create(true).append(true).open(followed);
-        let file = file.with_context(|| format!("cannot write {}", followed.display()))?;
+        let rotated = |path, purpose| -> anyhow::Result<_> {
+            Ok(Arc::new(StdMutex::new(RotatedLog::new(path, Dice::new(seed, purpose))?)))
+        };
+        let logs = vec![rotated(followed, 4)?, rotated(places, 5)?];
         let log = Stream { seed, source: LOG_SOURCE, begun, has_garbage: true };
         let log = Arc::new(Sent::new(log, false));
         let gate = Arc::new(Mutex::new(()));
         let half = rate.div_ceil(2);
-        let write = write_lines(file, log.clone(), gate.clone(), half, Dice::new(seed, 3));
+        let write = write_lines(logs[0].clone(), log.clone(), gate.clone(), half, Dice::new(seed, 3));
         let (mut gates, mut tasks) = (vec![gate], vec![tokio::spawn(write)]);
+        let (written, gate) = (Arc::new(Written::default()), Arc::new(Mutex::new(())));
+        let dice = Dice::new(seed, 6);
+        let write =
+            lines::write(logs[1].clone(), written.clone(), gate.clone(), half.div_ceil(2), begun, dice);
+        gates.push(gate);
+        tasks.push(tokio::spawn(write));
         // What is no JSON at all spoils a request, not an event of it.
         let http = Stream { seed: !seed, source: HTTP_SOURCE, begun, has_garbage: false };
         let http = Arc::new(Sent::new(http, true));
@@ -68,7 +82,7 @@ impl Traffic {
             tasks.push(tokio::spawn(clients::send(url, token, http.clone(), gate.clone(), each, dice)));
             gates.push(gate);
         }
-        Ok(Traffic { streams: vec![log, http], gates, tasks })
+        Ok(Traffic { streams: vec![log, http], written, logs, gates, tasks })
     }
 
     /// Items handed over so far.
@@ -79,6 +93,26 @@ impl Traffic {
     /// The streams, for a comparison.
     pub(super) fn all(&self) -> Vec<&Sent> {
         self.streams.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// Takes the oldest rotated files away. To be called while all are held back and all is stored.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(super) fn take_old_logs_away(&self) -> anyhow::Result<()> {
+        let mut logs = self.logs.iter().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner));
+        logs.try_for_each(|log| log.take_old_away())
+    }
+
+    /// How often the logs were rotated, by step.
+    pub(super) fn rotations(&self) -> BTreeMap<&'static str, u64> {
+        let mut sum = BTreeMap::new();
+        for log in &self.logs {
+            for (step, count) in log.lock().unwrap_or_else(PoisonError::into_inner).done() {
+                *sum.entry(*step).or_default() += count;
+            }
+        }
+        sum
     }
 
     /// Holds all back until the answer is dropped; what was begun is done first.
@@ -114,7 +148,7 @@ impl Drop for Traffic {
 
 /// A program that writes its log. A line that is in the file is accepted: the file is not lost.
 async fn write_lines(
-    mut file: File,
+    log: Arc<StdMutex<RotatedLog>>,
     sent: Arc<Sent>,
     gate: Arc<Mutex<()>>,
     rate: u64,
@@ -130,7 +164,7 @@ async fn write_lines(
             text += &sent.stream.json(n);
             text.push('\n');
         }
-        file.write_all(text.as_bytes()).context("cannot write the followed log")?;
+        log.lock().unwrap_or_else(PoisonError::into_inner).append(&text, count)?;
         sent.acked(first, count);
         drop(held);
         tokio::time::sleep(TICK).await;
