@@ -173,17 +173,20 @@ async fn is_repaired_further(scene: &Scene, deadline: Instant) -> anyhow::Result
     const OPEN: &str = "SELECT uniqExact(hour) FROM dirty_hours FINAL WHERE state = 0";
     const PENDING: &str = "SELECT count() FROM events WHERE identity IN (SELECT corrects FROM events \
         WHERE correction != 'none' AND identity NOT IN (SELECT identity FROM corrections_applied))";
-    let look = async |sql: &str| scene.client.query(sql).fetch_one::<u64>().await;
-    let (mut before, mut since) = ((look(OPEN).await?, look(PENDING).await?), Instant::now());
-    let had_work = before != (0, 0);
+    // A mark that a repair leaves for the next pass keeps an hour open: that it was checked is progress all the same.
+    const CHECKED: &str = "SELECT count() FROM rollup_checks";
+    let ask = async |sql: &str| scene.client.query(sql).fetch_one::<u64>().await;
+    let look = async || Ok::<_, clickhouse::error::Error>((ask(OPEN).await?, ask(PENDING).await?));
+    let (mut left, mut checked, mut since) = (look().await?, ask(CHECKED).await?, Instant::now());
+    let had_work = left != (0, 0);
     while had_work && Instant::now() < deadline && since.elapsed() < REPAIR_STEP_MAX {
         tokio::time::sleep(REPAIR_LOOK).await;
-        let now = (look(OPEN).await?, look(PENDING).await?);
-        if now == (0, 0) {
+        let now = (look().await?, ask(CHECKED).await?);
+        if now.0 == (0, 0) {
             return Ok(true);
         }
-        if now != before {
-            (before, since) = (now, Instant::now());
+        if now != (left, checked) {
+            ((left, checked), since) = (now, Instant::now());
         }
     }
     Ok(false)
