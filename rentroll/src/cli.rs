@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::context::Context;
+use crate::memory;
 use crate::services::Parts;
 use crate::verbs;
 
@@ -125,7 +126,14 @@ fn is_wrong_use(error: &anyhow::Error) -> bool {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     init_tracing();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let sidecar = matches!(cli.command, Command::Collect(_));
+    memory::settle(sidecar);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if sidecar {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        runtime.worker_threads(cores.min(memory::SIDECAR_THREADS_MAX));
+    }
+    let runtime = runtime.enable_all().build()?;
     let context = Context::new(cli.config);
     let result = runtime.block_on(async {
         match cli.command {
