@@ -28,6 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_exact"),
     migration!(4, "0004_proof"),
     migration!(5, "0005_reject_backfill"),
+    migration!(6, "0006_merges"),
 ];
 
 impl Migration {

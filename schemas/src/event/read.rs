@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -159,11 +159,14 @@ impl<'a> Envelope<'a> {
             (None, Some(time)) => time,
             (time, _) => {
                 let text = required("time", time, 64)?;
-                let time = DateTime::parse_from_rfc3339(&text)
-                    .map_err(|error| {
-                        EventError::new("time", format!("`{text}` is not an RFC 3339 time: {error}"))
-                    })?
-                    .with_timezone(&Utc);
+                let time = match plain_time(text.as_bytes()) {
+                    Some(time) => time,
+                    None => DateTime::parse_from_rfc3339(&text)
+                        .map_err(|error| {
+                            EventError::new("time", format!("`{text}` is not an RFC 3339 time: {error}"))
+                        })?
+                        .with_timezone(&Utc),
+                };
                 if !is_writable(time) {
                     return Err(EventError::new(
                         "time",
@@ -418,6 +421,31 @@ fn required<'a>(
     Ok(text)
 }
 
+/// A time as most senders write it, `2026-11-24T15:04:05.123456Z`, without the many forms that RFC 3339 allows;
+/// `None` for those, and for what is no time.
+fn plain_time(text: &[u8]) -> Option<DateTime<Utc>> {
+    let (head, rest) = text.split_at_checked(19)?;
+    let [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = head else {
+        return None;
+    };
+    let year = i32::try_from(digits(&head[..4])?).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, digits(&head[5..7])?, digits(&head[8..10])?)?;
+    let fraction = match rest {
+        [b'Z'] => &[][..],
+        [b'.', fraction @ .., b'Z'] if (1..=9).contains(&fraction.len()) => fraction,
+        _ => return None,
+    };
+    let nanos = digits(fraction)? * 10_u32.pow(9 - fraction.len() as u32);
+    let (hour, minute, second) = (digits(&head[11..13])?, digits(&head[14..16])?, digits(&head[17..])?);
+    // A leap second is for the long way.
+    Some(date.and_hms_nano_opt(hour, minute, second, nanos)?.and_utc())
+}
+
+/// Up to nine digits.
+fn digits(text: &[u8]) -> Option<u32> {
+    text.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+}
+
 /// A JSON string, borrowed where it has no escapes.
 fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
@@ -425,4 +453,30 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
         return serde_json::from_str::<String>(raw).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What the short way reads, the long way reads the same.
+        #[test]
+        fn a_plain_time_is_an_rfc_3339_time(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,10})?(Z|z|\\+01:00)",
+        ) {
+            let long = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.with_timezone(&Utc));
+            if let Some(short) = plain_time(text.as_bytes()) {
+                prop_assert_eq!(Some(short), long);
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_time_has_its_fraction() {
+        let time = plain_time(b"2026-11-24T15:04:05.123456Z").unwrap();
+        assert_eq!(time.timestamp_micros(), 1_795_532_645_123_456);
+        assert_eq!(plain_time(b"2026-11-24T15:04:60Z"), None);
+    }
 }
