@@ -83,6 +83,11 @@ impl Intake {
         intake
     }
 
+    /// How many events the records carried, good or refused.
+    pub(crate) fn events(&self) -> usize {
+        self.columns.rows.len() + self.rejects.len()
+    }
+
     /// Judges the next record.
     pub fn add(&mut self, Positioned { position, record }: &Positioned) {
         self.first_arrived_at_ms.get_or_insert(record.arrived_at_ms);

@@ -18,6 +18,7 @@ pub mod block;
 pub mod books;
 pub mod columns;
 pub mod dedup;
+mod density;
 pub mod event_rows;
 pub mod judge;
 mod lane;

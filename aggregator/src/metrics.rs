@@ -23,7 +23,9 @@ pub struct Metrics {
     /// Batches done.
     pub batches: IntCounter,
     /// Records between the committed position and the log's end.
-    pub lag: IntGaugeVec,
+    pub lag_records: IntGaugeVec,
+    /// The events in them, by what the last batches held.
+    pub lag_events: IntGaugeVec,
     /// Committed positions.
     pub position: IntGaugeVec,
     /// How long the record at the committed position has waited, in seconds.
@@ -87,10 +89,18 @@ impl Metrics {
                 &["table", "why"],
             )?,
             batches: IntCounter::new("rentroll_aggregator_batches_total", "Batches done")?,
-            lag: IntGaugeVec::new(
+            lag_records: IntGaugeVec::new(
+                Opts::new(
+                    "rentroll_aggregator_lag_records",
+                    "Records between the committed position and the log's end; a record carries one event or many",
+                ),
+                &["topic", "partition"],
+            )?,
+            lag_events: IntGaugeVec::new(
                 Opts::new(
                     "rentroll_aggregator_lag_events",
-                    "Records between the committed position and the log's end",
+                    "Events that wait: lag_records by the events per record of the topic's last batches in this \
+                     process; exact where a record carries one event, and as many as records before the first batch",
                 ),
                 &["topic", "partition"],
             )?,
@@ -150,7 +160,8 @@ impl Metrics {
         registry.register(Box::new(metrics.without_value.clone()))?;
         registry.register(Box::new(metrics.repairs.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
-        registry.register(Box::new(metrics.lag.clone()))?;
+        registry.register(Box::new(metrics.lag_records.clone()))?;
+        registry.register(Box::new(metrics.lag_events.clone()))?;
         registry.register(Box::new(metrics.position.clone()))?;
         registry.register(Box::new(metrics.lag_seconds.clone()))?;
         registry.register(Box::new(metrics.unfinished.clone()))?;

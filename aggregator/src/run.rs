@@ -111,6 +111,7 @@ fn member(setup: &Setup, runtime: &tokio::runtime::Handle, watch: &Watch) -> Res
         partitions: setup.log.partitions(),
         metrics: setup.metrics.clone(),
         activity: setup.activity.clone(),
+        density: watch.density(),
         stop: stop.clone(),
         runtime: runtime.clone(),
     });

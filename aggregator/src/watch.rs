@@ -1,7 +1,7 @@
 //! Watches the lag, from a thread of its own: a broker that does not answer must hold up no membership.
 //!
-//! Every two seconds the lag of all partitions, in events and in seconds, becomes metrics, the health of the part
-//! `aggregator/lag`, and what `/readyz` tells. Every ten, so do the batches that stand unfinished.
+//! Every two seconds the lag of all partitions, in records, in events and in seconds, becomes metrics, the health of
+//! the part `aggregator/lag`, and what `/readyz` tells. Every ten, so do the batches that stand unfinished.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use rentroll_engines::log::LogError;
 use rentroll_engines::store::StoreError;
 use rentroll_schemas::topics::Topic;
 
+use crate::density::Density;
 use crate::run::Setup;
 
 /// How often lag is measured.
@@ -28,6 +29,7 @@ const STOP_WAIT: Duration = Duration::from_millis(50);
 /// The watch; it ends when it is dropped.
 pub(crate) struct Watch {
     own: Arc<Mutex<BTreeSet<(Topic, u32)>>>,
+    density: Arc<Density>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,11 +38,13 @@ impl Watch {
     /// Begins to watch.
     pub(crate) fn start(setup: &Setup, runtime: &tokio::runtime::Handle) -> Watch {
         let own: Arc<Mutex<BTreeSet<(Topic, u32)>>> = Arc::default();
+        let density = Arc::<Density>::default();
         let stop = Arc::new(AtomicBool::new(false));
         let round = Round {
             setup: setup.clone(),
             runtime: runtime.clone(),
             own: own.clone(),
+            density: density.clone(),
             part: setup.health.part("aggregator/lag"),
             watch: LagWatch::new(setup.lag_rule),
             failing_since: None,
@@ -51,7 +55,12 @@ impl Watch {
         // Without it the aggregator works as well; only its lag is not told.
         let thread =
             thread.inspect_err(|error| tracing::error!(%error, "cannot start the lag's thread")).ok();
-        Watch { own, stop, thread }
+        Watch { own, density, stop, thread }
+    }
+
+    /// Where workers say what their batches held.
+    pub(crate) fn density(&self) -> Arc<Density> {
+        self.density.clone()
     }
 
     /// This member reads these partitions now, and no others.
@@ -80,6 +89,7 @@ struct Round {
     setup: Setup,
     runtime: tokio::runtime::Handle,
     own: Arc<Mutex<BTreeSet<(Topic, u32)>>>,
+    density: Arc<Density>,
     part: Part,
     watch: LagWatch,
     failing_since: Option<Instant>,
@@ -127,11 +137,13 @@ impl Round {
                     .and_then(|(_, arrived_at_ms)| *arrived_at_ms);
                 // A clock that was set back shows no negative age.
                 let age_ms = arrived_at_ms.map_or(0, |arrived| (now_ms - arrived).max(0)) as u64;
+                let records = lag.end.saturating_sub(lag.committed);
                 measured.push(Measured {
                     topic,
                     partition: lag.partition,
                     committed: lag.committed,
-                    end: lag.end,
+                    records,
+                    events: self.density.events(topic, records),
                     age: Duration::from_millis(age_ms),
                 });
             }
@@ -143,15 +155,18 @@ impl Round {
         let metrics = &self.setup.metrics;
         for one in measured {
             let labels = [one.topic.name(), &one.partition.to_string()];
-            metrics.lag.with_label_values(&labels).set(i64::try_from(one.events()).unwrap_or(i64::MAX));
-            metrics.position.with_label_values(&labels).set(i64::try_from(one.committed).unwrap_or(i64::MAX));
+            let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            metrics.lag_records.with_label_values(&labels).set(whole(one.records));
+            metrics.lag_events.with_label_values(&labels).set(whole(one.events));
+            metrics.position.with_label_values(&labels).set(whole(one.committed));
             metrics.lag_seconds.with_label_values(&labels).set(one.age.as_secs_f64());
         }
         let of_topic = |topic: Topic| {
             let of_topic = measured.iter().filter(move |one| one.topic == topic);
-            let events = of_topic.clone().map(Measured::events).sum();
+            let records = of_topic.clone().map(|one| one.records).sum();
+            let events = of_topic.clone().map(|one| one.events).sum();
             let age = of_topic.map(|one| one.age).max().unwrap_or_default();
-            TopicLag { topic: topic.name(), events, seconds: age.as_secs_f64() }
+            TopicLag { topic: topic.name(), records, events, seconds: age.as_secs_f64() }
         };
         self.setup.health.set_lag(Topic::ALL.map(of_topic).into());
         let now = Instant::now();

@@ -31,6 +31,7 @@ use crate::activity::Activity;
 use crate::batch::{self, Batch, Intake, Tally};
 use crate::block::Block;
 use crate::dedup::{self, Seen};
+use crate::density::Density;
 use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Who is active.
     pub activity: Arc<Activity>,
+    /// How many events records carry.
+    pub(crate) density: Arc<Density>,
     /// Set to end the workers after the batch in hand.
     pub stop: Arc<AtomicBool>,
     /// To wait for the store from a worker's thread.
@@ -394,6 +397,8 @@ impl Worker {
             seen.forget_before(Utc::now());
         }
         self.step_done(Step::Insert);
+        // Before the store is asked for anything: while it is away, what waits is of most interest.
+        self.shared.density.note(plan.topic, plan.records, intake.events());
         if repeated {
             self.doubt_hours(&intake)?;
         }

@@ -39,7 +39,9 @@ struct State {
 pub struct TopicLag {
     /// The topic.
     pub topic: &'static str,
-    /// Records that wait.
+    /// Records that wait. One carries an event, or many.
+    pub records: u64,
+    /// Events that wait, by how many the records of the last batches carried.
     pub events: u64,
     /// How long the oldest of them has waited; 0 if none waits.
     pub seconds: f64,

@@ -30,17 +30,12 @@ pub struct Measured {
     pub partition: u32,
     /// Where the group would resume.
     pub committed: u64,
-    /// After the last record.
-    pub end: u64,
+    /// Records that wait. What is decided is decided by these: they are counted, not estimated.
+    pub records: u64,
+    /// About how many events they carry.
+    pub events: u64,
     /// How long the record at the committed position has waited; zero if none waits.
     pub age: Duration,
-}
-
-impl Measured {
-    /// Records that wait.
-    pub fn events(&self) -> u64 {
-        self.end.saturating_sub(self.committed)
-    }
 }
 
 /// What the last minutes say.
@@ -55,6 +50,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
+    records: u64,
     events: u64,
     age: Duration,
 }
@@ -80,14 +76,16 @@ impl LagWatch {
         let mut topics: BTreeMap<Topic, Sample> = BTreeMap::new();
         for one in measured {
             let standing = self.standing.entry((one.topic, one.partition)).or_insert((one.committed, None));
-            *standing = match (*standing, one.events()) {
+            *standing = match (*standing, one.records) {
                 (_, 0) => (one.committed, None),
                 ((position, Some(since)), _) if position == one.committed => (position, Some(since)),
                 // It moved, or something has just come: from now on it has work to do.
                 _ => (one.committed, Some(at)),
             };
-            let sum = topics.entry(one.topic).or_insert(Sample { at, events: 0, age: Duration::ZERO });
-            sum.events += one.events();
+            let sum =
+                topics.entry(one.topic).or_insert(Sample { at, records: 0, events: 0, age: Duration::ZERO });
+            sum.records += one.records;
+            sum.events += one.events;
             sum.age = sum.age.max(one.age);
         }
         for (topic, sample) in topics {
@@ -104,7 +102,7 @@ impl LagWatch {
     ///    did not move. A reader that owns nothing answers for the whole group: it is not ready if events wait
     ///    and *no* partition moves;
     /// 2. a topic **sinks**: its oldest event waits for longer than `age_max`, and over the window both the
-    ///    number of events that wait and the time that the oldest has waited have grown.
+    ///    number of records that wait and the time that the oldest has waited have grown.
     ///
     /// A backlog that is being worked off is ready, however long: its positions move, and it grows shorter or
     /// younger. So is a burst, until its oldest event has waited for `age_max`.
@@ -126,12 +124,14 @@ impl LagWatch {
         }
         for (topic, history) in &self.history {
             let (Some(first), Some(last)) = (history.front(), history.back()) else { continue };
-            let grown = last.events > first.events && last.age > first.age;
+            let grown = last.records > first.records && last.age > first.age;
             if grown && last.age > self.rule.age_max && last.at.duration_since(first.at) >= self.rule.window {
                 return Verdict::Stuck(format!(
-                    "{topic} falls behind: {} events wait, {} more than {seconds} s ago, the oldest for {} s",
+                    "{topic} falls behind: {} events wait in {} records, {} records more than {seconds} s ago, \
+                     the oldest for {} s",
                     last.events,
-                    last.events - first.events,
+                    last.records,
+                    last.records - first.records,
                     last.age.as_secs()
                 ));
             }
@@ -160,8 +160,10 @@ mod tests {
         for second in (0..=seconds).step_by(2) {
             at = start + Duration::from_secs(second);
             let (committed, end, age) = of(second);
+            let records = end - committed;
+            let age = Duration::from_secs(age);
             let one =
-                Measured { topic: Topic::Usage, partition: 0, committed, end, age: Duration::from_secs(age) };
+                Measured { topic: Topic::Usage, partition: 0, committed, records, events: records * 9, age };
             watch.observe(at, &[one]);
         }
         watch.verdict(at, &own.iter().copied().collect())
@@ -204,7 +206,7 @@ mod tests {
         assert!(matches!(watch(200, OWN, |at| (at, at * 3, at)), Verdict::Keeps(_)));
         assert!(is_stuck(
             &watch(400, OWN, |at| (at, at * 3, at)),
-            "usage falls behind: 800 events wait, 120 more"
+            "usage falls behind: 7200 events wait in 800 records, 120 records more"
         ));
     }
 }
