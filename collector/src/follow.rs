@@ -167,7 +167,14 @@ impl Follower {
                         !self.pace.settle || file.is_log || unsettled.get(&file.id) == Some(&file.stamp);
                     let elsewhere = left_at.get(&file.id);
                     let next_key = &mut self.next_key;
-                    family.look_at_unknown(base, file, settled, elsewhere, now, next_key, &mut self.changes)
+                    if family.is_left(file) {
+                        Ok(())
+                    } else if settled {
+                        family.look_at_unknown(base, file, elsewhere, now, next_key, &mut self.changes)
+                    } else {
+                        family.unsettled.insert(file.id, file.stamp);
+                        Ok(())
+                    }
                 }
                 Err(error) => Err(error),
             };
@@ -246,23 +253,20 @@ impl Family {
         }
     }
 
+    /// Whether it was looked at and left, and is as it was then.
+    fn is_left(&self, seen: &Seen) -> bool {
+        self.left.get(&seen.id) == Some(&seen.stamp)
+    }
+
     fn look_at_unknown(
         &mut self,
         base: &Path,
         seen: &Seen,
-        settled: bool,
         elsewhere: Option<&Place>,
         now: Instant,
         next_key: &mut u64,
         changes: &mut Vec<Change>,
     ) -> io::Result<()> {
-        if self.left.get(&seen.id) == Some(&seen.stamp) {
-            return Ok(());
-        }
-        if !settled {
-            self.unsettled.insert(seen.id, seen.stamp);
-            return Ok(());
-        }
         let places: Vec<&Place> = self.files.iter().map(|file| &file.state.place).chain(elsewhere).collect();
         let result = furthest(&seen.path, seen.gzip, &places).and_then(|found| {
             let place = match found {
