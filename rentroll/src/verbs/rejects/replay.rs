@@ -124,7 +124,9 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
         Err(error) => return Err(error).context(format!("cannot read {} (files.tokens)", path.display())),
     };
     let sources = &config.collector.sources;
-    let reserved = sources.iter().map(|source| source.name.clone()).collect();
+    // As the door that they came by has it.
+    let of_sources = sources.iter().map(|source| &source.name);
+    let reserved = of_sources.chain(&config.collector.http.reserved_sources).cloned().collect();
     Rules::new(sources, tokens, reserved, Utc::now())
         .map_err(|(field, reason)| anyhow::anyhow!("collector.sources: {field}: {reason}"))
 }
