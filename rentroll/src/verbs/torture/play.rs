@@ -49,6 +49,11 @@ pub(super) async fn play(
         report.complaints.push("nothing was ever stored".to_owned());
         return Ok(());
     }
+    if !both_followed(scene).await? {
+        report.complaints.push("of one of the logs nothing was ever stored".to_owned());
+        return Ok(());
+    }
+    traffic.rotate();
     for (index, step) in steps.iter().enumerate() {
         while traffic.sent() < begun_at + step.after_items {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -119,6 +124,20 @@ async fn recovered(scene: &Scene, watch: &Watch, since: Instant) -> anyhow::Resu
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
         wake_brokers(scene).await?;
+    }
+    Ok(true)
+}
+
+/// Waits until lines of both logs are stored; false if that takes too long.
+async fn both_followed(scene: &Scene) -> anyhow::Result<bool> {
+    let sources = format!("'{}', '{}'", super::traffic::LOG_SOURCE, super::lines::SOURCE);
+    let sql = format!("SELECT uniqExact(source) FROM events WHERE source IN ({sources})");
+    let begun = Instant::now();
+    while scene.client.query(&sql).fetch_one::<u64>().await? < 2 {
+        if begun.elapsed() > RECOVERY_MAX {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(true)
 }

@@ -42,6 +42,9 @@ pub(super) struct RotatedLog {
     /// Writes until the program opens the new file, after a rename.
     keeps_old: Option<u64>,
     lines_left: u64,
+    /// Its follower knows of it. What was rotated away before a follower first looks is not the log any more, and is
+    /// left alone.
+    is_followed: bool,
     dice: Dice,
     done: BTreeMap<&'static str, u64>,
 }
@@ -57,9 +60,15 @@ impl RotatedLog {
             file: open(path)?,
             keeps_old: None,
             lines_left: dice.between(LINES.0, LINES.1),
+            is_followed: false,
             dice,
             done: BTreeMap::new(),
         })
+    }
+
+    /// From now on it is rotated.
+    pub(super) fn set_followed(&mut self) {
+        self.is_followed = true;
     }
 
     /// Writes whole lines, and rotates when it is time.
@@ -68,7 +77,7 @@ impl RotatedLog {
     /// What could not be done, with the path.
     pub(super) fn append(&mut self, text: &str, lines: u64) -> anyhow::Result<()> {
         self.lines_left = self.lines_left.saturating_sub(lines);
-        let is_due = self.lines_left == 0 && self.keeps_old.is_none();
+        let is_due = self.lines_left == 0 && self.keeps_old.is_none() && self.is_followed;
         match is_due {
             false => self.write(text)?,
             true => self.rotate(text)?,
@@ -242,6 +251,7 @@ mod tests {
         let run = |seed| {
             let dir = tempfile::tempdir().unwrap();
             let mut log = RotatedLog::new(&dir.path().join("a.log"), Dice::new(seed, 0)).unwrap();
+            log.set_followed();
             let mut written = String::new();
             for n in 0..3_000 {
                 let lines = format!("line {n}\nand {n}\nmore {n}\n");

@@ -104,6 +104,13 @@ impl Traffic {
         logs.try_for_each(|log| log.take_old_away())
     }
 
+    /// Rotates the logs from now on: they are followed.
+    pub(super) fn rotate(&self) {
+        for log in &self.logs {
+            log.lock().unwrap_or_else(PoisonError::into_inner).set_followed();
+        }
+    }
+
     /// How often the logs were rotated, by step.
     pub(super) fn rotations(&self) -> BTreeMap<&'static str, u64> {
         let mut sum = BTreeMap::new();
