@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::chdb::EngineError;
 use super::open::Embedded;
+use super::quote::quote;
 use super::{SchemaError, Store, StoreError, direct};
 
 /// Rows below which an insert is one block, and so all or nothing, with one deduplication token. ClickHouse
@@ -99,13 +100,13 @@ impl Store {
         rows: Vec<Bytes>,
         token: Option<&str>,
     ) -> Result<(), StoreError> {
-        let names: Vec<String> = columns.iter().map(|column| quote_name(column)).collect();
-        let (table, names) = (quote_name(table), names.join(", "));
+        let names: Vec<String> = columns.iter().map(|column| quote(column, '`')).collect();
+        let (table, names) = (quote(table, '`'), names.join(", "));
         let token = token.map(|token| ("insert_deduplication_token", token));
         let settings = INSERT_SETTINGS.iter().copied().chain(token);
         if let Some(embedded) = &self.inner.embedded {
             let statement = direct::Statement {
-                sql: format!("INSERT INTO {}.{table} ({names})", quote_name(self.database())),
+                sql: format!("INSERT INTO {}.{table} ({names})", quote(self.database(), '`')),
                 format: format.to_owned(),
                 settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             };
@@ -191,11 +192,6 @@ fn setting_of<'a>(definition: &'a str, setting: &str) -> Option<&'a str> {
         let (name, value) = pair.split_once(" = ")?;
         (name.trim() == setting).then(|| value.trim())
     })
-}
-
-/// A table's or column's name as ClickHouse reads it.
-fn quote_name(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
 #[cfg(test)]

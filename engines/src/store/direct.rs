@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chdb::{Engine, EngineError};
+use super::quote::quote;
 
 /// What an insert needs beside its rows.
 pub(super) struct Statement {
@@ -20,7 +21,7 @@ pub(super) struct Statement {
 /// Stores the rows as one block; returns when that is done. Blocking.
 pub(super) fn insert(engine: &Arc<Engine>, statement: &Statement, rows: &[Bytes]) -> Result<(), EngineError> {
     let mut connection = engine.connect()?;
-    let settings = statement.settings.iter().map(|(name, value)| format!("{name} = {}", quoted(value)));
+    let settings = statement.settings.iter().map(|(name, value)| format!("{name} = {}", quote(value, '\'')));
     connection.prepare(&format!("SET {}", settings.collect::<Vec<_>>().join(", ")))?;
     let mut insert = connection.insert(statement.sql.as_bytes(), &statement.format, &[])?;
     for part in rows {
@@ -28,18 +29,4 @@ pub(super) fn insert(engine: &Arc<Engine>, statement: &Statement, rows: &[Bytes]
     }
     insert.finish()?;
     Ok(())
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_value_cannot_end_its_quotes() {
-        assert_eq!(quoted(r"a'b\"), r"'a\'b\\'");
-    }
 }

@@ -25,6 +25,7 @@ mod face;
 pub(crate) use face::fuzz;
 mod migrate;
 mod open;
+mod quote;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::store::chdb::Engine;
-
-use super::request::quote;
+use crate::store::quote::quote;
 
 /// How often the engine is asked to kill a query that goes on, with doubling pauses from 20 ms: it may not have
 /// begun when it is asked first.

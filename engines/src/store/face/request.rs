@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 use bytes::Bytes;
 
 use super::fault::{Fault, code};
+use crate::store::quote::quote;
 
 /// Longest text of a query that carries no rows. ClickHouse's own `max_query_size` of 256 KiB, which a request
 /// may raise, applies to what is parsed; this bounds memory.
@@ -236,20 +237,6 @@ impl Ask {
         statements.push(set);
         statements
     }
-}
-
-/// `text` between `mark`s, as ClickHouse reads it.
-pub(super) fn quote(text: &str, mark: char) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push(mark);
-    for character in text.chars() {
-        if character == mark || character == '\\' {
-            quoted.push('\\');
-        }
-        quoted.push(character);
-    }
-    quoted.push(mark);
-    quoted
 }
 
 /// Standard base64 with or without padding; `None` if it is not.
