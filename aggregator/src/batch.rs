@@ -255,7 +255,7 @@ impl Batch {
             .collect();
         self.without_value = std::mem::take(&mut rollup.without_value);
         self.events = rows.finish(plan);
-        self.rollups = rollup.tables(meters, columns);
+        self.rollups = rollup.tables(columns);
     }
 
     fn add_conflict(&mut self, plan: &Plan, columns: &Columns, place: usize) {

@@ -1,6 +1,7 @@
 //! The rows of `events`, as columns, in the order in which the table sorts them.
 
 use rentroll_schemas::event::CorrectionKind;
+use uuid::Uuid;
 
 use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
 use crate::columns::Columns;
@@ -15,7 +16,8 @@ pub struct EventRows<'a> {
     time: Vec<u8>,
     identity_high: Vec<u8>,
     identity_low: Vec<u8>,
-    id: Vec<u8>,
+    id_uuid: Vec<u8>,
+    id_text: Vec<u8>,
     source: Words<'a>,
     arrived_at: Vec<u8>,
     content: Vec<u8>,
@@ -44,7 +46,8 @@ impl<'a> EventRows<'a> {
             time: room(8),
             identity_high: room(8),
             identity_low: room(8),
-            id: room(40),
+            id_uuid: room(16),
+            id_text: room(1),
             source: Words::new(columns.sources.texts(), rows),
             arrived_at: room(8),
             content: room(4),
@@ -73,7 +76,10 @@ impl<'a> EventRows<'a> {
         // The columns are the identity's halves as little-endian numbers: its bytes as they are.
         self.identity_high.extend_from_slice(&row.identity.0[..8]);
         self.identity_low.extend_from_slice(&row.identity.0[8..]);
-        put_text(&mut self.id, columns.id(index));
+        let id = columns.id(index);
+        let uuid = canonical_uuid(id);
+        put_uuid(&mut self.id_uuid, uuid.unwrap_or_default());
+        put_text(&mut self.id_text, if uuid.is_some() { b"" } else { id });
         self.source.push(row.source);
         self.arrived_at.extend_from_slice(&row.arrived_at_ms.to_le_bytes());
         self.content.extend_from_slice(&row.content.to_le_bytes());
@@ -113,7 +119,8 @@ impl<'a> EventRows<'a> {
             .column("time", "DateTime64(6, 'UTC')", self.time)
             .column("identity_high", "UInt64", self.identity_high)
             .column("identity_low", "UInt64", self.identity_low)
-            .column("id", "String", self.id)
+            .column("id_uuid", "UUID", self.id_uuid)
+            .column("id_text", "String", self.id_text)
             .words("source", &self.source)
             .column("arrived_at", "DateTime64(3, 'UTC')", self.arrived_at)
             .column("content", "UInt32", self.content)
@@ -131,5 +138,50 @@ impl<'a> EventRows<'a> {
                 .column("corrects", "FixedString(16)", self.corrects);
         }
         block.finish()
+    }
+}
+
+/// The UUID that an id is, if it is written as RFC 9562 writes it: in lower case, with hyphens. Others would not read the
+/// same.
+fn canonical_uuid(id: &[u8]) -> Option<Uuid> {
+    if id.len() != uuid::fmt::Hyphenated::LENGTH {
+        return None;
+    }
+    let uuid = Uuid::try_parse_ascii(id).ok()?;
+    let mut written = Uuid::encode_buffer();
+    (uuid.hyphenated().encode_lower(&mut written).as_bytes() == id).then_some(uuid)
+}
+
+/// Appends a `UUID`: two little-endian numbers, the higher half first.
+fn put_uuid(out: &mut Vec<u8>, uuid: Uuid) {
+    let (high, low) = uuid.as_u64_pair();
+    out.extend_from_slice(&high.to_le_bytes());
+    out.extend_from_slice(&low.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_reads_the_same_is_a_uuid() {
+        let text = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let uuid = canonical_uuid(text.as_bytes()).unwrap();
+        assert_eq!(uuid.to_string(), text);
+        for other in [
+            "0F8FAD5B-D9CB-469F-A165-70867728950E",
+            "0f8fad5bd9cb469fa16570867728950e",
+            "{0f8fad5b-d9cb-469f-a165-70867728950e}",
+            "urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e",
+            "0f8fad5b-d9cb-469f-a165-70867728950g",
+            "0f8fad5b-d9cb-469f-a165-70867728950e ",
+            "0f8fad5bd-9cb-469f-a165-70867728950e",
+            "",
+        ] {
+            assert_eq!(canonical_uuid(other.as_bytes()), None, "{other}");
+        }
+        let mut bytes = Vec::new();
+        put_uuid(&mut bytes, uuid);
+        assert_eq!(bytes[..8], [0x9f, 0x46, 0xcb, 0xd9, 0x5b, 0xad, 0x8f, 0x0f]);
     }
 }

@@ -14,32 +14,43 @@ const NO_DIMENSIONS: &[u8] = b"{}";
 /// Usage of one batch, per minute.
 ///
 /// Events come in the order of tenant, type and time, so that the events of a cell are mostly neighbours: a cell is
-/// found by looking at the last one of its meter, and what is left is merged at the end.
+/// found by looking at the last ones of its table, and what is left is merged at the end.
 #[derive(Debug, Default)]
 pub struct Rollup {
-    /// By meter.
+    /// The names of meters that share rows, each followed by a NUL.
+    lists: Names,
+    /// By number of `lists`.
     cells: Vec<Cells>,
     dimensions: Names,
     groups: Groups,
-    applied: HashMap<u32, Vec<Applied>>,
+    applied: HashMap<u32, Vec<Pack>>,
     /// Events of a meter whose value was missing or not a number, by meter.
     pub without_value: HashMap<String, u64>,
 }
 
-/// What one meter makes of the events of one class.
+/// How many meters share a row at most: the columns `total_1` and so on.
+const PACKED_MAX: usize = 4;
+
+/// What some meters make of the events of one class: those that count the same events in the same dimensions share a
+/// row, since a row costs the store more than its values do.
 #[derive(Debug)]
-struct Applied {
-    meter: u32,
-    /// The meter is one of extremes.
+struct Pack {
+    /// Number of their names.
+    list: u32,
+    /// It is a meter of extremes, and then the only one.
     has_extremes: bool,
-    value: Value,
+    values: Vec<Value>,
+    /// Meters of the same events that find no value in this class.
+    without_value: Vec<String>,
     /// Place of the dimension, and what it may be.
-    filter: Vec<(usize, Vec<Box<[u8]>>)>,
-    /// Names and places of the dimensions that it groups by; a missing one is empty.
+    filter: Filter,
+    /// Names and places of the dimensions that they group by; a missing one is empty.
     group_by: Vec<(String, Option<usize>)>,
     /// The list of those names, as a number.
     group: u32,
 }
+
+type Filter = Vec<(usize, Vec<Box<[u8]>>)>;
 
 /// The texts that a meter groups by, and what they are in the table: the JSON of each is written once a batch.
 #[derive(Debug, Default)]
@@ -54,18 +65,18 @@ struct Groups {
 }
 
 impl Groups {
-    fn number(&mut self, meter: &Applied, columns: &Columns, row: &Row, dimensions: &mut Names) -> u32 {
-        if meter.group_by.is_empty() {
+    fn number(&mut self, pack: &Pack, columns: &Columns, row: &Row, dimensions: &mut Names) -> u32 {
+        if pack.group_by.is_empty() {
             return dimensions.number(NO_DIMENSIONS);
         }
         self.scratch.clear();
-        self.scratch.extend_from_slice(&meter.group.to_le_bytes());
-        for (_, place) in &meter.group_by {
+        self.scratch.extend_from_slice(&pack.group.to_le_bytes());
+        for (_, place) in &pack.group_by {
             put_text(&mut self.scratch, place.map_or(&[][..], |nth| columns.text(row, nth)));
         }
         let number = self.texts.number(&self.scratch) as usize;
         if number == self.dimensions.len() {
-            self.dimensions.push(dimensions.number(&group_key(&meter.group_by, columns, row)));
+            self.dimensions.push(dimensions.number(&group_key(&pack.group_by, columns, row)));
         }
         self.dimensions[number]
     }
@@ -79,13 +90,11 @@ impl Groups {
 enum Value {
     One,
     Measure(usize),
-    Missing,
 }
 
-/// Usage of one tenant in one bucket. There is about one for each event and meter: half the size is half the time.
+/// Usage of one tenant in one bucket. There is about one for each event: half the size is half the time.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    total: Quantity,
     /// Number of the tenant.
     tenant: u32,
     /// Start of the bucket, seconds since the epoch.
@@ -94,8 +103,6 @@ struct Cell {
     dimensions: u32,
     /// A batch is bounded far below 2^32 events.
     events: u32,
-    /// Place of the least and the greatest value, for a meter of extremes.
-    extremes: u32,
 }
 
 impl Cell {
@@ -107,46 +114,65 @@ impl Cell {
 /// How far back a cell is looked for: the values of a dimension take turns within a minute.
 const LOOK_BACK: usize = 8;
 
-/// The cells of one meter.
+/// The cells of meters that share rows.
 #[derive(Clone, Debug, Default)]
 struct Cells {
     list: Vec<Cell>,
-    /// Least and greatest values; only meters of extremes have them.
-    extremes: Vec<[Quantity; 2]>,
+    /// Of each cell: the totals of the meters, or the total, the least and the greatest value of one of extremes.
+    values: Vec<Quantity>,
+    /// How many values a cell has.
+    width: usize,
+    has_extremes: bool,
 }
 
 impl Cells {
+    fn empty(&self, cells: usize) -> Cells {
+        let (list, values) = (Vec::with_capacity(cells), Vec::with_capacity(cells * self.width));
+        Cells { list, values, ..*self }
+    }
+
+    fn values(&self, place: usize) -> &[Quantity] {
+        &self.values[place * self.width..][..self.width]
+    }
+
     /// Adds a cell to one of the same key, if that is near. Sums past 38 digits stay at what they were; the store
     /// could not hold them either.
-    fn push(&mut self, cell: Cell) {
-        let near = self.list.iter_mut().rev().take(LOOK_BACK).take_while(|near| near.is_of(&cell));
-        for near in near {
+    fn push(&mut self, cell: Cell, values: impl Iterator<Item = Quantity>) {
+        let near = self.list.iter_mut().enumerate().rev().take(LOOK_BACK);
+        for (place, near) in near.take_while(|(_, near)| near.is_of(&cell)) {
             if near.dimensions == cell.dimensions {
                 near.events += cell.events;
-                near.total = near.total.checked_add(cell.total).unwrap_or(near.total);
-                if let Some([least, greatest]) = self.extremes.get(cell.extremes as usize).copied() {
-                    let [near_least, near_greatest] = &mut self.extremes[near.extremes as usize];
-                    *near_least = least.min(*near_least);
-                    *near_greatest = greatest.max(*near_greatest);
+                let near = &mut self.values[place * self.width..][..self.width];
+                for (nth, (near, value)) in near.iter_mut().zip(values).enumerate() {
+                    *near = match (self.has_extremes, nth) {
+                        (true, 1) => value.min(*near),
+                        (true, 2) => value.max(*near),
+                        _ => near.checked_add(value).unwrap_or(*near),
+                    };
                 }
                 return;
             }
         }
         self.list.push(cell);
+        self.values.extend(values);
     }
 
     /// In buckets of `seconds`, in the order of the table, each cell once.
-    fn merged(mut self, seconds: u32, tenants: &[u32], dimensions: &[u32]) -> Cells {
-        for cell in &mut self.list {
-            cell.bucket -= cell.bucket % seconds;
-        }
-        self.list.sort_by_key(|cell| {
+    fn merged(&self, seconds: u32, tenants: &[u32], dimensions: &[u32]) -> Cells {
+        let in_order = |(place, cell): (usize, &Cell)| {
+            let cell = Cell { bucket: cell.bucket - cell.bucket % seconds, ..*cell };
             let tenant = u64::from(tenants[cell.tenant as usize]);
-            (tenant << 32 | u64::from(cell.bucket), dimensions[cell.dimensions as usize])
-        });
-        let mut merged = Cells { list: Vec::with_capacity(self.list.len()), extremes: self.extremes };
-        for cell in self.list {
-            merged.push(cell);
+            (
+                (tenant << 32 | u64::from(cell.bucket), dimensions[cell.dimensions as usize]),
+                place as u32,
+                cell,
+            )
+        };
+        let mut cells: Vec<_> = self.list.iter().enumerate().map(in_order).collect();
+        cells.sort_by_key(|(key, ..)| *key);
+        let mut merged = self.empty(cells.len());
+        for (_, place, cell) in cells {
+            merged.push(cell, self.values(place as usize).iter().copied());
         }
         merged
     }
@@ -155,132 +181,171 @@ impl Cells {
 impl Rollup {
     /// Adds an event; returns how many meters it matched.
     pub fn add(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> u16 {
-        self.cells.resize_with(meters.meters.len(), Cells::default);
-        let groups = &mut self.groups;
-        let applied = self.applied.entry(row.class).or_insert_with(|| {
-            let class = columns.class_of(row);
-            applied(meters, class, columns.kinds.text(class.kind), groups)
-        });
+        if !self.applied.contains_key(&row.class) {
+            let packs = self.packs(meters, columns, row);
+            self.applied.insert(row.class, packs);
+        }
         let mut matched = 0;
         // The window admits only times that a DateTime holds.
         let bucket = (row.time_us.div_euclid(60_000_000) * 60) as u32;
-        for meter in applied {
+        for pack in self.applied.get(&row.class).into_iter().flatten() {
             let passes = |(nth, allowed): &(usize, Vec<Box<[u8]>>)| {
                 let given = columns.text(row, *nth);
                 allowed.iter().any(|value| **value == *given)
             };
-            if !meter.filter.iter().all(passes) {
+            if !pack.filter.iter().all(passes) {
                 continue;
             }
-            matched += 1;
-            let value = match meter.value {
-                Value::One => Quantity::ONE,
-                Value::Measure(nth) => columns.values(row)[nth],
-                Value::Missing => {
-                    let name = &meters.meters[meter.meter as usize].name;
-                    *self.without_value.entry(name.clone()).or_default() += 1;
-                    continue;
-                }
-            };
-            let dimensions = self.groups.number(meter, columns, row, &mut self.dimensions);
-            let cells = &mut self.cells[meter.meter as usize];
-            let extremes = cells.extremes.len() as u32;
-            if meter.has_extremes {
-                cells.extremes.push([value; 2]);
+            matched += (pack.values.len() + pack.without_value.len()) as u16;
+            for name in &pack.without_value {
+                *self.without_value.entry(name.clone()).or_default() += 1;
             }
-            cells.push(Cell { total: value, tenant: row.tenant, bucket, dimensions, events: 1, extremes });
+            if pack.values.is_empty() {
+                continue;
+            }
+            let dimensions = self.groups.number(pack, columns, row, &mut self.dimensions);
+            let cell = Cell { tenant: row.tenant, bucket, dimensions, events: 1 };
+            let given = columns.values(row);
+            let values = pack.values.iter().map(|value| match value {
+                Value::One => Quantity::ONE,
+                Value::Measure(nth) => given[*nth],
+            });
+            let cells = &mut self.cells[pack.list as usize];
+            match pack.has_extremes {
+                true => cells.push(cell, values.flat_map(|value| [value; 3])),
+                false => cells.push(cell, values),
+            }
         }
         matched
     }
 
-    /// The rows of each rollup table: minutes as they are, hours made of minutes, days made of hours.
-    pub fn tables(mut self, meters: &Meters, columns: &Columns) -> [(&'static str, Block); 3] {
-        let tenants = columns.tenants.ranks();
-        let dimensions = self.dimensions.ranks();
-        let minutes = std::mem::take(&mut self.cells);
-        let minutes: Vec<_> =
-            minutes.into_iter().map(|cells| cells.merged(60, &tenants, &dimensions)).collect();
-        let coarser = |cells: &[Cells], seconds| -> Vec<Cells> {
-            cells.iter().map(|cells| cells.clone().merged(seconds, &tenants, &dimensions)).collect()
+    /// What the meters make of the class of `row`; those that have nothing to do with it are left out.
+    fn packs(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> Vec<Pack> {
+        let class = columns.class_of(row);
+        let mut packs: Vec<(Pack, Vec<u8>)> = Vec::new();
+        for meter in &meters.meters {
+            let Some(filter) = applies(meter, class, columns.kinds.text(class.kind)) else {
+                continue;
+            };
+            let group = self.groups.list(meter);
+            let has_extremes = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max);
+            let shares = |(pack, _): &&mut (Pack, Vec<u8>)| {
+                let is_alone = has_extremes || pack.has_extremes || pack.values.len() == PACKED_MAX;
+                !is_alone && pack.group == group && pack.filter == filter
+            };
+            let place = packs.iter_mut().position(|pack| shares(&pack)).unwrap_or_else(|| {
+                let group_by =
+                    meter.group_by.iter().map(|name| (name.clone(), dimension(class, name))).collect();
+                let (values, without_value) = (Vec::new(), Vec::new());
+                let pack = Pack { list: 0, has_extremes, values, without_value, filter, group_by, group };
+                packs.push((pack, Vec::new()));
+                packs.len() - 1
+            });
+            let (pack, names) = &mut packs[place];
+            let value = match &meter.value {
+                None => Some(Value::One),
+                Some(name) => class.measures.iter().position(|given| given == name).map(Value::Measure),
+            };
+            match value {
+                None => pack.without_value.push(meter.name.clone()),
+                Some(value) => {
+                    pack.values.push(value);
+                    names.extend_from_slice(meter.name.as_bytes());
+                    names.push(0);
+                }
+            }
+        }
+        let numbered = |(mut pack, names): (Pack, Vec<u8>)| {
+            pack.list = self.lists.number(&names);
+            if pack.list as usize == self.cells.len() {
+                let width = if pack.has_extremes { 3 } else { pack.values.len() };
+                self.cells.push(Cells { width, has_extremes: pack.has_extremes, ..Cells::default() });
+            }
+            pack
         };
-        let hours = coarser(&minutes, 3_600);
-        let days = coarser(&hours, 86_400);
-        [("usage_minute", minutes), ("usage_hour", hours), ("usage_day", days)]
-            .map(|(table, cells)| (table, self.block(meters, columns, &cells)))
+        packs.into_iter().map(numbered).collect()
     }
 
-    fn block(&self, meters: &Meters, columns: &Columns, cells: &[Cells]) -> Block {
+    /// The rows of each rollup table: minutes as they are, hours made of minutes, days made of hours.
+    pub fn tables(mut self, columns: &Columns) -> [(&'static str, Block); 3] {
+        let tenants = columns.tenants.ranks();
+        let dimensions = self.dimensions.ranks();
+        let coarser = |cells: &[Cells], seconds| -> Vec<Cells> {
+            cells.iter().map(|cells| cells.merged(seconds, &tenants, &dimensions)).collect()
+        };
+        let minutes = coarser(&std::mem::take(&mut self.cells), 60);
+        let hours = coarser(&minutes, 3_600);
+        let days = coarser(&hours, 86_400);
+        [("rollup_minute", minutes), ("rollup_hour", hours), ("rollup_day", days)]
+            .map(|(table, cells)| (table, self.block(columns, &cells)))
+    }
+
+    fn block(&self, columns: &Columns, cells: &[Cells]) -> Block {
         let rows = cells.iter().map(|cells| cells.list.len()).sum();
-        let names = meters.meters.iter().map(|meter| meter.name.as_bytes()).collect();
-        let mut meter_column = Words::new(names, rows);
+        let mut lists = Words::new(self.lists.texts(), rows);
         let (mut tenants, mut buckets, mut dimensions) =
             (Vec::with_capacity(rows * 12), Vec::with_capacity(rows * 4), Vec::with_capacity(rows * 24));
         let mut events = Vec::with_capacity(rows * 8);
-        let mut quantities = [(); 3].map(|()| Vec::with_capacity(rows * 16));
-        let mut order: Vec<usize> = (0..meters.meters.len()).collect();
-        order.sort_unstable_by_key(|meter| &meters.meters[*meter].name);
-        for meter in order {
-            let Some(cells) = cells.get(meter) else {
-                continue;
-            };
-            for cell in &cells.list {
-                meter_column.push(meter as u32);
+        // What no row says is left to the columns' defaults.
+        let width = |of: fn(&Cells) -> usize| cells.iter().map(of).max().unwrap_or_default();
+        let totals = width(|cells| if cells.has_extremes { 1 } else { cells.width });
+        let extremes = width(|cells| if cells.has_extremes { 2 } else { 0 });
+        let mut quantities: Vec<Vec<u8>> =
+            (0..totals + extremes).map(|_| Vec::with_capacity(rows * 16)).collect();
+        let mut order: Vec<usize> = (0..cells.len()).collect();
+        order.sort_unstable_by_key(|list| self.lists.text(*list as u32));
+        for list in order {
+            let cells = &cells[list];
+            for (place, cell) in cells.list.iter().enumerate() {
+                lists.push(list as u32);
                 put_text(&mut tenants, columns.tenants.text(cell.tenant));
                 buckets.extend_from_slice(&cell.bucket.to_le_bytes());
                 put_text(&mut dimensions, self.dimensions.text(cell.dimensions));
                 events.extend_from_slice(&i64::from(cell.events).to_le_bytes());
-                // Only meters of extremes are asked for them; for the others they would be most of the table.
-                let extremes = cells.extremes.get(cell.extremes as usize);
-                let extremes = extremes.copied().unwrap_or([Quantity::ZERO; 2]);
-                put_quantity(&mut quantities[0], cell.total);
-                put_quantity(&mut quantities[1], extremes[0]);
-                put_quantity(&mut quantities[2], extremes[1]);
+                let values = cells.values(place);
+                let (of_totals, of_extremes) =
+                    values.split_at(if cells.has_extremes { 1 } else { cells.width });
+                let padded =
+                    |values: &'_ [Quantity], nth: usize| values.get(nth).copied().unwrap_or(Quantity::ZERO);
+                for (nth, column) in quantities.iter_mut().enumerate() {
+                    // Only meters of extremes are asked for them; for the others they would be most of the table.
+                    let value = match nth.checked_sub(totals) {
+                        None => padded(of_totals, nth),
+                        Some(nth) => padded(of_extremes, nth),
+                    };
+                    put_quantity(column, value);
+                }
             }
         }
-        let [totals, least, greatest] = quantities;
         let mut block = BlockBuilder::new(rows);
         block
-            .words("meter", &meter_column)
+            .words("meters", &lists)
             .column("tenant", "String", tenants)
             .column("bucket", "DateTime('UTC')", buckets)
             .column("dimensions", "String", dimensions)
-            .column("events", "Int64", events)
-            .column("total", "Decimal(38, 9)", totals)
-            .column("least_value", "Decimal(38, 9)", least)
-            .column("greatest_value", "Decimal(38, 9)", greatest);
+            .column("events", "Int64", events);
+        let names = TOTALS.into_iter().take(totals).chain(EXTREMES);
+        for (name, values) in names.zip(quantities) {
+            block.column(name, "Decimal(38, 9)", values);
+        }
         block.finish()
     }
 }
 
-/// What the meters make of a class; those that have nothing to do with it are left out.
-fn applied(meters: &Meters, class: &Class, kind: &[u8], groups: &mut Groups) -> Vec<Applied> {
-    let dimension = |name: &str| class.dimensions.iter().position(|given| given == name);
-    let mut apply = |(number, meter): (usize, &Meter)| {
-        if meter.event_type.as_bytes() != kind {
-            return None;
-        }
-        let mut filter = Vec::new();
-        for (name, values) in &meter.filter {
-            filter.push((dimension(name)?, values.iter().map(|value| value.as_bytes().into()).collect()));
-        }
-        let value = match &meter.value {
-            None => Value::One,
-            Some(name) => {
-                class.measures.iter().position(|given| given == name).map_or(Value::Missing, Value::Measure)
-            }
-        };
-        let group_by = meter.group_by.iter().map(|name| (name.clone(), dimension(name))).collect();
-        let has_extremes = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max);
-        Some(Applied {
-            meter: number as u32,
-            has_extremes,
-            value,
-            filter,
-            group_by,
-            group: groups.list(meter),
-        })
-    };
-    meters.meters.iter().enumerate().filter_map(&mut apply).collect()
+const TOTALS: [&str; PACKED_MAX] = ["total_1", "total_2", "total_3", "total_4"];
+const EXTREMES: [&str; 2] = ["least_value", "greatest_value"];
+
+fn dimension(class: &Class, name: &str) -> Option<usize> {
+    class.dimensions.iter().position(|given| given == name)
+}
+
+/// What the dimensions of a class's events must be for the meter to count them; `None` if it never does.
+fn applies(meter: &Meter, class: &Class, kind: &[u8]) -> Option<Filter> {
+    if meter.event_type.as_bytes() != kind {
+        return None;
+    }
+    let allowed = |values: &[String]| values.iter().map(|value| value.as_bytes().into()).collect();
+    meter.filter.iter().map(|(name, values)| Some((dimension(class, name)?, allowed(values)))).collect()
 }
 
 /// The same as [`Meter::group_key`].
@@ -338,6 +403,12 @@ mod tests {
                     meter("by_zone", &["zone", "gone"], &[], Some("bytes")),
                     meter("count", &[], &["z0", "z2"], None),
                     meter("other", &["zone"], &["nowhere"], None),
+                    meter("events", &[], &[], None),
+                    Meter { aggregation: Aggregation::Max, ..meter("most", &[], &[], Some("bytes")) },
+                    meter("events_too", &[], &[], None),
+                    meter("bytes_too", &[], &[], Some("bytes")),
+                    meter("fifth", &[], &[], None),
+                    meter("by_zone_too", &["zone", "gone"], &[], Some("zone")),
                 ],
             };
             let texts: Vec<String> =
@@ -356,26 +427,37 @@ mod tests {
             }
             for seconds in [60, 3_600, 86_400] {
                 let (tenants, dimensions) = (columns.tenants.ranks(), rollup.dimensions.ranks());
-                for (number, meter) in meters.meters.iter().enumerate() {
-                    let mut expected: BTreeMap<(String, i64, String), (i64, i128)> = BTreeMap::new();
+                // What the view makes of the rows: one per meter.
+                let mut found: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+                for (list, cells) in rollup.cells.iter().enumerate() {
+                    let merged = cells.merged(seconds as u32, &tenants, &dimensions);
+                    for (nth, meter) in rollup.lists.str(list as u32).split_terminator('\0').enumerate() {
+                        for (place, cell) in merged.list.iter().enumerate() {
+                            let key = (columns.tenants.str(cell.tenant).to_owned(), i64::from(cell.bucket), rollup.dimensions.str(cell.dimensions).to_owned());
+                            let values = merged.values(place);
+                            let greatest = if merged.has_extremes { values[2] } else { Quantity::ZERO };
+                            // Events with another value missing are of another list.
+                            let found: &mut (i64, i128, i128) = found.entry(meter.to_owned()).or_default().entry(key).or_default();
+                            found.0 += i64::from(cell.events);
+                            found.1 += values[nth].nanos();
+                            found.2 = found.2.max(greatest.nanos());
+                        }
+                    }
+                }
+                for meter in &meters.meters {
+                    let mut expected: BTreeMap<(String, i64, String), (i64, i128, i128)> = BTreeMap::new();
                     for event in &events {
                         if let Reading::Value(value) = meter.read(event) {
                             let bucket = event.time.timestamp() / seconds * seconds;
                             let cell = expected.entry((event.tenant.to_string(), bucket, meter.group_key(event))).or_default();
                             cell.0 += 1;
                             cell.1 += value.nanos();
+                            if meter.aggregation == Aggregation::Max {
+                                cell.2 = cell.2.max(value.nanos());
+                            }
                         }
                     }
-                    let cells = rollup.cells[number].clone().merged(seconds as u32, &tenants, &dimensions);
-                    let found: Vec<_> = cells
-                        .list
-                        .iter()
-                        .map(|cell| {
-                            let key = (columns.tenants.str(cell.tenant).to_owned(), i64::from(cell.bucket), rollup.dimensions.str(cell.dimensions).to_owned());
-                            (key, (i64::from(cell.events), cell.total.nanos()))
-                        })
-                        .collect();
-                    prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+                    prop_assert_eq!(found.remove(&meter.name).unwrap_or_default(), expected);
                 }
             }
         }

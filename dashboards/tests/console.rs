@@ -270,7 +270,7 @@ async fn nothing_yet_is_said_with_the_next_command() {
     assert!(console.page("/health").await.contains("No event has arrived yet"));
     // Usage without billing: the commands that make it.
     console
-        .sql("INSERT INTO usage_day VALUES ('requests', 'a', '2015-05-17 00:00:00', '{}', 1, 1, 1, 1)")
+        .sql("INSERT INTO rollup_day (meters, tenant, bucket, dimensions, events, total_1) VALUES ('requests\\0', 'a', '2015-05-17 00:00:00', '{}', 1, 1)")
         .await;
     assert!(console.page("/costs").await.contains("rentroll allocate run --period 2015-05"));
     assert!(console.page("/invoices").await.contains("rentroll bill run --period 2015-05"));

@@ -29,6 +29,9 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_proof"),
     migration!(5, "0005_reject_backfill"),
     migration!(6, "0006_merges"),
+    migration!(7, "0007_rollups"),
+    migration!(8, "0008_usage_views"),
+    migration!(9, "0009_event_ids"),
 ];
 
 impl Migration {

@@ -15,7 +15,7 @@ use super::{Cell, Difference, RepairError, Table, dirty, sql};
 const DELETIONS_MAX: usize = 500;
 
 const ROLLUP_COLUMNS: [&str; 8] =
-    ["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
+    ["meters", "tenant", "bucket", "dimensions", "events", "total_1", "least_value", "greatest_value"];
 const REPAIR_COLUMNS: [&str; 15] = [
     "repaired_at",
     "table",
@@ -37,12 +37,12 @@ const CHECK_COLUMNS: [&str; 5] = ["starts_at", "ends_at", "checked_at", "why", "
 
 #[derive(Serialize)]
 struct RollupRow<'a> {
-    meter: &'a str,
+    meters: String,
     tenant: &'a str,
     bucket: i64,
     dimensions: &'a str,
     events: i64,
-    total: String,
+    total_1: String,
     least_value: String,
     greatest_value: String,
 }
@@ -110,7 +110,7 @@ pub(super) async fn apply(
         .collect::<Result<_, _>>()?;
     if !rows.is_empty() {
         let token = token(table, span, differences, salt);
-        insert(store, table.name(), &ROLLUP_COLUMNS, &rows, Some(&token)).await?;
+        insert(store, table.rows(), &ROLLUP_COLUMNS, &rows, Some(&token)).await?;
     }
     let repaired_at = instant(Utc::now());
     let rows: Vec<RepairRow<'_>> =
@@ -155,12 +155,12 @@ fn correction(one: &Difference, keeps_extremes: bool) -> Result<Option<RollupRow
         (true, _) => expected,
     };
     Ok(Some(RollupRow {
-        meter,
+        meters: format!("{meter}\0"),
         tenant,
         bucket: bucket.timestamp(),
         dimensions,
         events: expected.events - before.events,
-        total: total.to_string(),
+        total_1: total.to_string(),
         least_value: extremes.least.to_string(),
         greatest_value: extremes.greatest.to_string(),
     }))
@@ -205,7 +205,6 @@ fn token(table: Table, span: Span, differences: &[Difference], salt: u64) -> Str
 }
 
 async fn delete(store: &Store, table: Table, cells: &[&Difference]) -> Result<(), RepairError> {
-    // By meter, so that the key's beginning is a constant.
     let mut by_meter: BTreeMap<&str, Vec<(&str, i64, &str)>> = BTreeMap::new();
     for cell in cells {
         let key = (cell.tenant.as_str(), cell.bucket.timestamp(), cell.dimensions.as_str());
@@ -216,10 +215,10 @@ async fn delete(store: &Store, table: Table, cells: &[&Difference]) -> Result<()
         let buckets: Vec<u32> = keys.iter().map(|key| key.1.clamp(0, i64::from(u32::MAX)) as u32).collect();
         let dimensions: Vec<&str> = keys.iter().map(|key| key.2).collect();
         let sql = format!(
-            "DELETE FROM {} WHERE meter = {{meter:String}} AND tenant IN {{tenants:Array(String)}} AND \
+            "DELETE FROM {} WHERE has(splitByChar('\\0', toString(meters)), {{meter:String}}) AND tenant IN {{tenants:Array(String)}} AND \
              has(arrayZip({{tenants:Array(String)}}, {{buckets:Array(UInt32)}}, {{dimensions:Array(String)}}), \
              (tenant, toUnixTimestamp(bucket), dimensions))",
-            table.name()
+            table.rows()
         );
         let query = store.client().query(&sql).param("meter", meter).param("tenants", tenants);
         let query = query.param("buckets", buckets).param("dimensions", dimensions);

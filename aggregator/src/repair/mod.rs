@@ -15,7 +15,8 @@
 //! Sums and counts are ledgers: a correcting row is added, with the difference. A least or greatest value that is too low
 //! or too high cannot be undone by adding: the cell's rows are deleted and what the events say is inserted. Either way
 //! the insert has a token made of what was found, so that of two that repair the same thing one wins; and the check
-//! is made again until it finds nothing, so that a batch whose row a deletion took is put right too.
+//! is made again until it finds nothing, so that what a deletion took besides is put right too: a batch's row, or the
+//! sums of meters that share a row with one that was made a meter of extremes later.
 //!
 //! Each check is a row of `rollup_checks`, each cell that was put right one of `repairs`.
 //!
@@ -69,6 +70,15 @@ impl Table {
             Table::Minute => "usage_minute",
             Table::Hour => "usage_hour",
             Table::Day => "usage_day",
+        }
+    }
+
+    /// The name of the table with its rows, in which meters share some; that of [`Table::name`] shows one per meter.
+    const fn rows(self) -> &'static str {
+        match self {
+            Table::Minute => "rollup_minute",
+            Table::Hour => "rollup_hour",
+            Table::Day => "rollup_day",
         }
     }
 }

@@ -141,14 +141,15 @@ async fn damage_of_every_kind_is_found_reported_and_repaired() {
     assert_eq!(proof(true).hours(hour()).await.unwrap(), Outcome::Settled(Vec::new()));
     let damages = [
         // A batch whose rollup was inserted twice.
-        "INSERT INTO usage_minute SELECT * FROM usage_minute WHERE meter = 'egress_bytes' LIMIT 1",
+        "INSERT INTO rollup_minute SELECT * FROM rollup_minute WHERE has(splitByChar('\\0', toString(meters)), 'egress_bytes') LIMIT 1",
         // One that was never inserted.
-        "ALTER TABLE usage_hour DELETE WHERE meter = 'requests' SETTINGS mutations_sync = 2",
+        "ALTER TABLE rollup_hour DELETE WHERE has(splitByChar('\\0', toString(meters)), 'requests') SETTINGS mutations_sync = 2",
         // Usage of nobody.
-        "INSERT INTO usage_minute VALUES ('requests', 'ghost', '2015-05-17 10:07:00', '{\"method\":\"\\\\u0001\"}', 1, 1, 1, 1)",
+        "INSERT INTO rollup_minute (meters, tenant, bucket, dimensions, events, total_1) \
+         VALUES ('requests\\0', 'ghost', '2015-05-17 10:07:00', '{\"method\":\"\\\\u0001\"}', 1, 1)",
         // Extremes that no event has.
-        "INSERT INTO usage_hour VALUES ('largest', 'acme', '2015-05-17 10:00:00', '{}', 0, 0, 1, 999), \
-         ('smallest', 'acme', '2015-05-17 10:00:00', '{}', 0, 0, 1, 1)",
+        "INSERT INTO rollup_hour (meters, tenant, bucket, dimensions, events, total_1, least_value, greatest_value) \
+         VALUES ('largest\\0', 'acme', '2015-05-17 10:00:00', '{}', 0, 0, 1, 999), ('smallest\\0', 'acme', '2015-05-17 10:00:00', '{}', 0, 0, 1, 1)",
     ];
     for damage in damages {
         pipeline.execute(damage).await;
@@ -160,7 +161,7 @@ async fn damage_of_every_kind_is_found_reported_and_repaired() {
         assert_eq!(proof(false).hours(hour()).await.unwrap(), Outcome::Settled(Vec::new()), "{damage}");
     }
     rollups_say(&pipeline, 3, 100, 10, 70).await;
-    pipeline.execute("INSERT INTO usage_day SELECT * FROM usage_day").await;
+    pipeline.execute("INSERT INTO rollup_day SELECT * FROM rollup_day").await;
     let Outcome::Settled(days) = proof(true).days(Span::day_of(hour().from)).await.unwrap() else { panic!() };
     assert_eq!(days.len(), 4);
     rollups_say(&pipeline, 3, 100, 10, 70).await;
@@ -179,7 +180,7 @@ async fn damage_of_every_kind_is_found_reported_and_repaired() {
 async fn copies_of_an_event_count_once_and_batches_that_are_not_done_are_waited_for() {
     let pipeline = Pipeline::new("repair_copies").await;
     three(&pipeline).await;
-    let columns = "tenant, type, time, identity_high, identity_low, id, source, content, measure_names, measure_values, \
+    let columns = "tenant, type, time, identity_high, identity_low, id_uuid, id_text, source, content, measure_names, measure_values, \
                    dimension_names, dimension_values, correction, corrects, meters, log_topic, log_partition, log_batch";
     // A zombie's copy, later than the original.
     pipeline
@@ -220,7 +221,7 @@ async fn two_that_repair_the_same_do_it_once() {
     for round in 0..5 {
         pipeline
             .execute(
-                "INSERT INTO usage_minute SELECT * FROM usage_minute WHERE meter = 'egress_bytes' LIMIT 1",
+                "INSERT INTO rollup_minute SELECT * FROM rollup_minute WHERE has(splitByChar('\\0', toString(meters)), 'egress_bytes') LIMIT 1",
             )
             .await;
         let repair = || {
@@ -242,7 +243,7 @@ async fn two_that_repair_the_same_do_it_once() {
 async fn hours_that_ended_and_hours_that_are_marked_are_checked() {
     let pipeline = Pipeline::new("repair_keeper").await;
     three(&pipeline).await;
-    pipeline.execute("INSERT INTO usage_hour SELECT * FROM usage_hour").await;
+    pipeline.execute("INSERT INTO rollup_hour SELECT * FROM rollup_hour").await;
     let keeper = keeper(&pipeline).await;
     // Nobody said anything about that hour. The aggregator may have seen to hours up to now.
     let present = dirty::hour_of(Utc::now());

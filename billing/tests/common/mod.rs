@@ -112,7 +112,7 @@ pub async fn send_raw(store: &Store, events: &[Sent<'_>]) {
         })
         .collect();
     let sql = format!(
-        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, measure_names, measure_values) VALUES {}",
+        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id_text, source, arrived_at, measure_names, measure_values) VALUES {}",
         rows.join(", ")
     );
     store.client().query(&sql).execute().await.unwrap();
@@ -120,19 +120,19 @@ pub async fn send_raw(store: &Store, events: &[Sent<'_>]) {
 
 /// Stores rollups alone.
 pub async fn roll_up(store: &Store, events: &[Sent<'_>]) {
-    for (table, start) in [("usage_hour", "toStartOfHour"), ("usage_minute", "toStartOfMinute")] {
+    for (table, start) in [("rollup_hour", "toStartOfHour"), ("rollup_minute", "toStartOfMinute")] {
         let mut rows = Vec::new();
         for (tenant, _, time, bytes) in events {
             let bucket = format!("{start}(toDateTime64('{time}', 6, 'UTC'))");
-            rows.push(format!("('requests', '{tenant}', {bucket}, '{{}}', 1, 1, 1, 1)"));
+            rows.push(format!("('requests\\0', '{tenant}', {bucket}, '{{}}', 1, 1, 1, 1)"));
             if let Some(bytes) = bytes {
                 rows.push(format!(
-                    "('egress_bytes', '{tenant}', {bucket}, '{{}}', 1, {bytes}, {bytes}, {bytes})"
+                    "('egress_bytes\\0', '{tenant}', {bucket}, '{{}}', 1, {bytes}, {bytes}, {bytes})"
                 ));
             }
         }
         let sql = format!(
-            "INSERT INTO {table} (meter, tenant, bucket, dimensions, events, total, least_value, greatest_value) VALUES {}",
+            "INSERT INTO {table} (meters, tenant, bucket, dimensions, events, total_1, least_value, greatest_value) VALUES {}",
             rows.join(", ")
         );
         store.client().query(&sql).execute().await.unwrap();
@@ -142,14 +142,14 @@ pub async fn roll_up(store: &Store, events: &[Sent<'_>]) {
 /// Many tenants at once, each with that many requests of 1,000 bytes in May 2015.
 pub async fn send_many(store: &Store, tenants: u64, requests: u64) {
     for sql in [
-        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, measure_names, measure_values) \
+        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id_text, source, arrived_at, measure_names, measure_values) \
          SELECT format('t{}', leftPad(toString(intDiv(number, {requests:UInt64})), 6, '0')), 'http.request', \
          '2015-05-10 10:00:00', sipHash64(number), cityHash64(number), toString(number), 'many', now64(3), \
          'bytes\\0', [toDecimal128('1000', 9)] FROM numbers({tenants:UInt64} * {requests:UInt64})",
-        "INSERT INTO usage_hour (meter, tenant, bucket, dimensions, events, total, least_value, greatest_value) \
-         SELECT 'requests', tenant, toStartOfHour(time), '{}', count(), count(), 1, 1 FROM events GROUP BY tenant, time",
-        "INSERT INTO usage_hour (meter, tenant, bucket, dimensions, events, total, least_value, greatest_value) \
-         SELECT 'egress_bytes', tenant, toStartOfHour(time), '{}', count(), count() * 1000, 1000, 1000 \
+        "INSERT INTO rollup_hour (meters, tenant, bucket, dimensions, events, total_1, least_value, greatest_value) \
+         SELECT 'requests\\0', tenant, toStartOfHour(time), '{}', count(), count(), 1, 1 FROM events GROUP BY tenant, time",
+        "INSERT INTO rollup_hour (meters, tenant, bucket, dimensions, events, total_1, least_value, greatest_value) \
+         SELECT 'egress_bytes\\0', tenant, toStartOfHour(time), '{}', count(), count() * 1000, 1000, 1000 \
          FROM events GROUP BY tenant, time",
     ] {
         store

@@ -124,21 +124,23 @@ fn fill() -> Vec<String> {
         ("'acme'", "2015-06-01 00:00:00", 5, 1_000, 90),
     ];
     let mut sql = Vec::new();
-    for table in ["usage_minute", "usage_hour", "usage_day"] {
+    for table in ["rollup_minute", "rollup_hour", "rollup_day"] {
         let rows: Vec<String> = usage
             .iter()
             .flat_map(|(tenant, time, requests, bytes, slowest)| {
                 let bucket = match table {
-                    "usage_day" => format!("toStartOfDay(toDateTime('{time}', 'UTC'))"),
+                    "rollup_day" => format!("toStartOfDay(toDateTime('{time}', 'UTC'))"),
                     _ => format!("toDateTime('{time}', 'UTC')"),
                 };
                 let row = |meter: &str, value: u64| {
-                    format!("('{meter}', {tenant}, {bucket}, '{{}}', {requests}, {value}, {value}, {value})")
+                    format!(
+                        "('{meter}\\0', {tenant}, {bucket}, '{{}}', {requests}, {value}, {value}, {value})"
+                    )
                 };
                 [row("requests", *requests), row("egress_bytes", *bytes), row("slowest_ms", *slowest)]
             })
             .collect();
-        sql.push(format!("INSERT INTO {table} VALUES {}", rows.join(", ")));
+        sql.push(format!("INSERT INTO {table} (meters, tenant, bucket, dimensions, events, total_1, least_value, greatest_value) VALUES {}", rows.join(", ")));
     }
     sql.push(
         "INSERT INTO batches (topic, partition, first, next, state, written_at, tallies) VALUES \

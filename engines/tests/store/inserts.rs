@@ -53,10 +53,10 @@ async fn parameters_are_bound() {
     assert!(error.to_string().contains("456"), "{error}");
 }
 
-/// One row of `usage_minute` as RowBinary.
+/// One row of `rollup_minute` as RowBinary.
 fn usage(bucket: u32, events: i64, total_nanos: i128) -> Vec<u8> {
     let mut row = Vec::new();
-    for text in ["requests", "acme"] {
+    for text in ["requests\0", "acme"] {
         row.push(text.len() as u8);
         row.extend_from_slice(text.as_bytes());
     }
@@ -70,20 +70,22 @@ fn usage(bucket: u32, events: i64, total_nanos: i128) -> Vec<u8> {
 }
 
 const USAGE: &[&str] =
-    &["meter", "tenant", "bucket", "dimensions", "events", "total", "least_value", "greatest_value"];
+    &["meters", "tenant", "bucket", "dimensions", "events", "total_1", "least_value", "greatest_value"];
 
 #[tokio::test]
 async fn a_block_with_a_token_is_stored_once() {
     let store = store("tokens").await;
     store.migrate(MIGRATIONS).await.unwrap();
     let rows: Vec<u8> = (0..1000).flat_map(|n| usage(n * 60, 1, 1_500_000_000)).collect();
-    for table in ["usage_minute", "usage_hour", "usage_day"] {
+    for (table, view) in
+        [("rollup_minute", "usage_minute"), ("rollup_hour", "usage_hour"), ("rollup_day", "usage_day")]
+    {
         for token in [Some("a"), Some("a"), Some("b"), None, None] {
             store.insert(table, USAGE, "RowBinary", rows.clone().into(), token).await.unwrap();
         }
         let (events, total): (i64, String) = store
             .client()
-            .query(&format!("SELECT sum(events), toString(sum(total)) FROM {table}"))
+            .query(&format!("SELECT sum(events), toString(sum(total)) FROM {view} WHERE meter = 'requests'"))
             .fetch_one()
             .await
             .unwrap();

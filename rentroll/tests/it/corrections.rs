@@ -91,7 +91,7 @@ fn damaged_rollups_are_told_and_put_right_by_command() {
     }
     rig.ok(&["up", "--once"]);
     rollups_hold(&rig);
-    rig.execute("INSERT INTO usage_hour SELECT * FROM usage_hour");
+    rig.execute("INSERT INTO rollup_hour SELECT * FROM rollup_hour");
     let said = rig.fails(3, &["books", "--rollups"]);
     assert!(said.contains("cells DIFFER"), "{said}");
     let refused = rig.fails(3, &["bill", "run", "--period", "2015-05"]);

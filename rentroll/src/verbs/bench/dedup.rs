@@ -219,7 +219,7 @@ async fn open_and_fill(folder: &Path, rows: u64) -> anyhow::Result<Store> {
     while from < rows {
         let count = FILL_ROWS.min(rows - from);
         let sql = format!(
-            "INSERT INTO events (tenant, type, time, identity_high, identity_low, id, source, arrived_at, log_topic, log_partition, log_batch) \
+            "INSERT INTO events (tenant, type, time, identity_high, identity_low, id_text, source, arrived_at, log_topic, log_partition, log_batch) \
              SELECT concat('tenant-', toString(number % 9973)), 'api.request', now64(6), \
              sipHash64(number), cityHash64(number), toString(number), 'bench', \
              now64(3) - toIntervalSecond(number % 2500000), 'usage', 0, 0 FROM numbers({from}, {count}) \

@@ -24,7 +24,7 @@ const BROKER_STOP_WAIT: Duration = Duration::from_secs(10);
 pub(super) const GROUP: &str = "rentroll-aggregator";
 /// Tables into which a batch goes, in the order in which it does, and the first again.
 const TABLES: [&str; 7] =
-    ["events", "batches", "usage_minute", "usage_hour", "usage_day", "rejects", "events"];
+    ["events", "batches", "rollup_minute", "rollup_hour", "rollup_day", "rejects", "events"];
 
 /// Injects `fault`, waits, heals. False if it found nothing to hurt.
 ///

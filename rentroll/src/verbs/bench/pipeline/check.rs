@@ -52,16 +52,22 @@ pub(in crate::verbs::bench) async fn part_main(spec: CheckSpec) -> anyhow::Resul
         let raw =
             format!("SELECT tenant, toString({aggregate}) FROM events WHERE {condition} GROUP BY tenant");
         let aggregate = meter.rollup_aggregate_sql();
-        let rollup = |table: &'static str| {
+        let rollup = |(table, view): (&'static str, &str)| {
             let sql = format!(
-                "SELECT tenant, toString({aggregate}) FROM {table} WHERE meter = '{measure}' GROUP BY tenant"
+                "SELECT tenant, toString({aggregate}) FROM {view} WHERE meter = '{measure}' GROUP BY tenant"
             );
             (table, sql)
         };
         totals.push(Totals {
             measure,
             raw,
-            rollups: ["usage_minute", "usage_hour", "usage_day"].map(rollup).into(),
+            rollups: [
+                ("rollup_minute", "usage_minute"),
+                ("rollup_hour", "usage_hour"),
+                ("rollup_day", "usage_day"),
+            ]
+            .map(rollup)
+            .into(),
         });
     }
     let check = check(&store, &spec.shape, "events", &totals).await?;
