@@ -48,11 +48,9 @@ impl BlockBuilder {
         self
     }
 
-    /// A `LowCardinality(String)` column.
-    pub fn words(&mut self, name: &'static str, column: &Words<'_>) -> &mut Self {
-        self.head(name, "LowCardinality(String)");
-        column.write(&mut self.out);
-        self
+    /// A `String` column of few different texts.
+    pub fn words(&mut self, name: &'static str, column: Words<'_>) -> &mut Self {
+        self.column(name, "String", column.values)
     }
 
     /// An array column: where each row's elements end, then the elements.
@@ -93,51 +91,31 @@ impl BlockBuilder {
     }
 }
 
-/// A column of few different texts: the texts, and for each row the number of its text.
+/// A column of few different texts, told by their numbers.
 pub struct Words<'a> {
     texts: Vec<&'a [u8]>,
-    numbers: Vec<u32>,
+    values: Vec<u8>,
 }
+
+/// Bytes of a text and its length, about.
+const WORD_BYTES: usize = 16;
 
 impl<'a> Words<'a> {
     /// With these texts.
     pub fn new(texts: Vec<&'a [u8]>, rows: usize) -> Self {
-        Words { texts, numbers: Vec::with_capacity(rows) }
+        Words { texts, values: Vec::with_capacity(rows * WORD_BYTES) }
     }
 
     /// The same text in every row.
     pub fn constant(text: &'a str, rows: usize) -> Self {
-        Words { texts: vec![text.as_bytes()], numbers: vec![0; rows] }
+        let mut value = Vec::new();
+        put_text(&mut value, text.as_bytes());
+        Words { texts: Vec::new(), values: value.repeat(rows) }
     }
 
     /// A row.
     pub fn push(&mut self, number: u32) {
-        self.numbers.push(number);
-    }
-
-    fn write(&self, out: &mut BytesMut) {
-        const SHARED_DICTIONARIES: u64 = 1;
-        const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
-        const NEED_UPDATE_DICTIONARY: u64 = 1 << 10;
-        out.put_u64_le(SHARED_DICTIONARIES);
-        let width: u64 = match self.texts.len() {
-            0..=0x100 => 0,
-            0x101..=0x1_0000 => 1,
-            _ => 2,
-        };
-        out.put_u64_le(width | HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY);
-        out.put_u64_le(self.texts.len() as u64);
-        for text in &self.texts {
-            put_text(out, text);
-        }
-        out.put_u64_le(self.numbers.len() as u64);
-        for number in &self.numbers {
-            match width {
-                0 => out.put_u8(*number as u8),
-                1 => out.put_u16_le(*number as u16),
-                _ => out.put_u32_le(*number),
-            }
-        }
+        put_text(&mut self.values, self.texts[number as usize]);
     }
 }
 
@@ -183,12 +161,12 @@ mod tests {
         let mut words = Words::new(vec![b"a", b"b"], 2);
         words.push(1);
         words.push(0);
-        block.column("n", "UInt8", vec![7, 8]).words("w", &words);
+        block.column("n", "UInt8", vec![7, 8]).words("w", words);
         let block = block.finish();
         assert_eq!((block.rows, &block.columns[..]), (2, &["n", "w"][..]));
         let bytes = block.parts.concat();
         assert_eq!(&bytes[..12], b"\x02\x02\x01n\x05UInt8\x07\x08");
-        assert_eq!(&bytes[bytes.len() - 2..], [1, 0]);
+        assert_eq!(&bytes[12..], b"\x01w\x06String\x01b\x01a");
     }
 
     #[test]

@@ -115,21 +115,21 @@ impl<'a> EventRows<'a> {
         let mut block = BlockBuilder::new(rows);
         block
             .column("tenant", "String", self.tenant)
-            .words("type", &self.kind)
+            .words("type", self.kind)
             .column("time", "DateTime64(6, 'UTC')", self.time)
             .column("identity_high", "UInt64", self.identity_high)
             .column("identity_low", "UInt64", self.identity_low)
             .column("id_uuid", "UUID", self.id_uuid)
             .column("id_text", "String", self.id_text)
-            .words("source", &self.source)
+            .words("source", self.source)
             .column("arrived_at", "DateTime64(3, 'UTC')", self.arrived_at)
             .column("content", "UInt32", self.content)
-            .words("measure_names", &self.measure_names)
+            .words("measure_names", self.measure_names)
             .arrays("measure_values", "Array(Decimal(38, 9))", self.measure_ends, self.measure_values)
-            .words("dimension_names", &self.dimension_names)
+            .words("dimension_names", self.dimension_names)
             .arrays("dimension_values", "Array(String)", self.dimension_ends, self.dimension_values)
             .column("meters", "UInt16", self.meters)
-            .words("log_topic", &Words::constant(plan.topic.name(), rows))
+            .words("log_topic", Words::constant(plan.topic.name(), rows))
             .column("log_partition", "UInt16", partition)
             .column("log_batch", "UInt64", first);
         if self.columns.has_corrections() {

@@ -319,7 +319,7 @@ impl Rollup {
         }
         let mut block = BlockBuilder::new(rows);
         block
-            .words("meters", &lists)
+            .words("meters", lists)
             .column("tenant", "String", tenants)
             .column("bucket", "DateTime('UTC')", buckets)
             .column("dimensions", "String", dimensions)

@@ -10,7 +10,7 @@ DROP TABLE IF EXISTS rollup_minute_anew SYNC;
 -- `events` is signed: a repair is a correcting row.
 CREATE TABLE rollup_minute_anew
 (
-    meters         LowCardinality(String) COMMENT 'their names, each followed by a NUL',
+    meters         String COMMENT 'their names, each followed by a NUL',
     tenant         String CODEC(ZSTD(1)),
     bucket         DateTime('UTC') CODEC(Delta, ZSTD(1)),
     dimensions     String COMMENT 'the meters'' group_by dimensions, canonical JSON' CODEC(ZSTD(1)),
