@@ -109,10 +109,26 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough: `rentroll invoices list | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", said(&error));
             ExitCode::from(if is_wrong_use(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// An error and its causes in one line. Many errors of ours say their cause themselves; it is not said again.
+pub fn said(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if line.ends_with(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -180,4 +196,19 @@ fn init_tracing() {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A second call (tests run verbs in one process) keeps the first subscriber.
     let _ = builder.with_ansi(colour).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let missing = || std::io::Error::other("no such file");
+        let own = crate::config::ConfigError::Read { path: "a.toml".into(), source: missing() };
+        let error = anyhow::Error::from(own).context("cannot start");
+        assert_eq!(said(&error), "cannot start: cannot read a.toml: no such file");
+        let error = anyhow::Error::from(missing()).context("cannot start");
+        assert_eq!(said(&error), "cannot start: no such file");
+    }
 }

@@ -7,7 +7,7 @@ use rentroll_schemas::currency::{Currency, Exact};
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::period::Period;
 
-use crate::cli::{Exit, WrongUse};
+use crate::cli::{Exit, WrongUse, said};
 use crate::config::Config;
 use crate::context::{self, Context};
 use crate::output::grouped;
@@ -38,7 +38,7 @@ impl Month {
 pub(super) fn exit(result: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
     match result {
         Err(error) if error.downcast_ref::<BillingError>().is_some_and(BillingError::is_check) => {
-            eprintln!("does not hold: {error:#}");
+            eprintln!("does not hold: {}", said(&error));
             Ok(Exit::DoesNotHold)
         }
         other => other,

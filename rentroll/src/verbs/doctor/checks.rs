@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Finding;
+use crate::cli::said;
 use crate::config::Config;
 use crate::context::{self, Context};
 
@@ -46,7 +47,7 @@ fn files(config: &Config) -> Vec<Finding> {
     let meters = match context::meters(config) {
         Ok(meters) => meters,
         Err(error) => {
-            return vec![Finding::fail("meters", format!("{error:#}"), "mend the file, or set files.meters")];
+            return vec![Finding::fail("meters", said(&error), "mend the file, or set files.meters")];
         }
     };
     let mut findings = vec![Finding::ok("meters", format!("{} meters", meters.meters.len()))];
@@ -54,7 +55,7 @@ fn files(config: &Config) -> Vec<Finding> {
         Ok(catalogue) => Finding::ok("catalogue", format!("{} versions", catalogue.versions.len())),
         Err(error) => Finding::fail(
             "catalogue",
-            format!("{error:#}"),
+            said(&error),
             "mend the file, or set files.catalogue; without it there are no invoices",
         ),
     });
@@ -62,7 +63,7 @@ fn files(config: &Config) -> Vec<Finding> {
         Ok(costs) => Finding::ok("costs", format!("{} cost pools", costs.pools.len())),
         Err(error) => Finding::warn(
             "costs",
-            format!("{error:#}"),
+            said(&error),
             "mend the file, or set files.costs; without it no cost is allocated",
         ),
     });
@@ -156,13 +157,13 @@ async fn log(config: &Config) -> Finding {
             Some(LogError::InUse { owner, .. }) => Finding::ok("event log", format!("held by {owner}")),
             Some(LogError::Topics(_)) => Finding::fail(
                 "event log",
-                format!("{error:#}"),
+                said(&error),
                 "run `rentroll topics create`, or set log.partitions",
             ),
             Some(LogError::Unavailable(_)) => {
-                Finding::fail("event log", format!("{error:#}"), "start Kafka, or set log.kafka.brokers")
+                Finding::fail("event log", said(&error), "start Kafka, or set log.kafka.brokers")
             }
-            _ => Finding::fail("event log", format!("{error:#}"), "see the reason given"),
+            _ => Finding::fail("event log", said(&error), "see the reason given"),
         },
         Err(error) => Finding::fail("event log", error.to_string(), "report this"),
     }

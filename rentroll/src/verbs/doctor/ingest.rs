@@ -6,6 +6,7 @@ use chrono::Utc;
 use rentroll_collector::http::tls::Tls;
 
 use super::Finding;
+use crate::cli::said;
 use crate::config::Config;
 use crate::context;
 
@@ -28,11 +29,7 @@ fn tokens(config: &Config) -> Finding {
     let tokens = match context::tokens(config) {
         Ok(tokens) => tokens,
         Err(error) => {
-            return Finding::fail(
-                "tokens",
-                format!("{error:#}"),
-                "mend the file; `rentroll tokens` writes it",
-            );
+            return Finding::fail("tokens", said(&error), "mend the file; `rentroll tokens` writes it");
         }
     };
     let now = Utc::now();
