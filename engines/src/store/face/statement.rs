@@ -30,7 +30,7 @@ pub(super) enum Statement {
 
 /// Reads the statement at the start of `text`. `None`: more text is needed; never so if `is_complete`.
 pub(super) fn read(text: &[u8], is_complete: bool) -> Result<Option<Statement>, Fault> {
-    let mut tokens = Lexer { text, at: 0 };
+    let mut tokens = Lexer { text, at: 0, is_complete };
     let first = tokens.next_token();
     // A first word that touches the end may go on.
     if !is_complete && first.as_ref().is_none_or(|token| token.end == text.len()) {
@@ -177,17 +177,24 @@ impl Token {
 struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
+    /// Nothing follows `text`.
+    is_complete: bool,
 }
 
 impl Lexer<'_> {
-    /// The next token; an unterminated string or comment reaches to the end of the text.
+    /// The next token; an unterminated string or comment reaches to the end of the text, and so does what may still turn
+    /// out to be a heredoc.
     fn next_token(&mut self) -> Option<Token> {
         self.skip_blanks();
         let start = self.at;
         let rest = &self.text[start..];
         let length = match *rest.first()? {
             quote @ (b'\'' | b'"' | b'`') => quoted(rest, quote),
-            b'$' => heredoc(rest).unwrap_or(1),
+            b'$' => match heredoc(rest) {
+                Heredoc::Of(length) => length,
+                Heredoc::Open if !self.is_complete => rest.len(),
+                Heredoc::Open | Heredoc::Not => 1,
+            },
             byte if is_word_byte(byte) => rest.iter().take_while(|byte| is_word_byte(**byte)).count(),
             _ => 1,
         };
@@ -231,15 +238,27 @@ fn quoted(text: &[u8], quote: u8) -> usize {
     text.len()
 }
 
-/// Length of `$tag$ … $tag$`, if `text` begins with one.
-fn heredoc(text: &[u8]) -> Option<usize> {
-    let tag_end = 1 + text[1..].iter().position(|byte| *byte == b'$')?;
-    let tag = &text[..=tag_end];
-    if !tag[1..tag_end].iter().all(|byte| is_word_byte(*byte)) {
-        return None;
+/// What a dollar sign begins.
+enum Heredoc {
+    /// `$tag$ … $tag$`, of that length.
+    Of(usize),
+    /// One whose end is not in the text; without it the sign is a mark like others.
+    Open,
+    /// None, whatever follows.
+    Not,
+}
+
+fn heredoc(text: &[u8]) -> Heredoc {
+    let word = text[1..].iter().take_while(|byte| is_word_byte(**byte)).count();
+    let tag = match text.get(word + 1) {
+        Some(b'$') => &text[..word + 2],
+        Some(_) => return Heredoc::Not,
+        None => return Heredoc::Open,
+    };
+    match text[tag.len()..].windows(tag.len()).position(|window| window == tag) {
+        Some(close) => Heredoc::Of(tag.len() + close + tag.len()),
+        None => Heredoc::Open,
     }
-    let close = text[tag.len()..].windows(tag.len()).position(|window| window == tag)?;
-    Some(tag.len() + close + tag.len())
 }
 
 #[cfg(test)]
@@ -323,6 +342,20 @@ mod tests {
             assert_eq!(part.is_some(), length > text.len() - 3, "{length}");
         }
         assert_eq!(read(b"SELECT 1", false).unwrap(), None);
+    }
+
+    /// Whether the sign begins a heredoc is known once its end has come, or the text's.
+    #[test]
+    fn a_heredoc_that_is_open_is_waited_for() {
+        let text = b"INSERT INTO t SETTINGS a = $x$ FORMAT CSV $x$ FORMAT TSV\n1";
+        for length in 0..text.len() {
+            let part = read(&text[..length], false).unwrap();
+            assert_eq!(part.is_some(), length == text.len() - 1, "{length}");
+        }
+        let (sql, format, data) = insert(std::str::from_utf8(text).unwrap());
+        let expected = ("INSERT INTO t SETTINGS a = $x$ FORMAT CSV $x$ ", Some("TSV"), "1");
+        assert_eq!((sql.as_str(), format.as_deref(), data.as_str()), expected);
+        assert_eq!(insert("INSERT INTO t SETTINGS a = $x$ FORMAT CSV\n1").1.as_deref(), Some("CSV"));
     }
 
     proptest! {
