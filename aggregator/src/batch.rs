@@ -39,6 +39,9 @@ pub const REJECT_COLUMNS: [&str; 13] = [
 pub const CONFLICT_COLUMNS: [&str; 9] =
     ["identity", "tenant", "source", "id", "arrived_at", "event", "log_topic", "log_partition", "log_batch"];
 
+/// Rows that are brought into the cache together.
+const FETCHED_ROWS: usize = 32;
+
 /// What became of the records of one source that arrived in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -235,17 +238,21 @@ impl Batch {
         let mut rows = EventRows::new(columns, new.len());
         let mut by_tenant = vec![0_u64; columns.tenants.len()];
         self.new.reserve_exact(new.len());
-        for place in columns.sorted(new) {
-            let row = &columns.rows[place as usize];
-            let correction = columns.correction(row);
-            let counts = !matches!(correction, Some((CorrectionKind::Voids, _)));
-            let matched = if counts { rollup.add(meters, columns, row) } else { 0 };
-            self.unmatched += u64::from(counts && matched == 0);
-            self.corrected.extend(correction.map(|(_, corrected)| corrected));
-            by_tenant[row.tenant as usize] += 1;
-            let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
-            self.new.push((row.identity, arrival));
-            rows.push(place as usize, matched);
+        let sorted = columns.sorted(new);
+        for places in sorted.chunks(FETCHED_ROWS) {
+            columns.fetch(places);
+            for place in places {
+                let row = &columns.rows[*place as usize];
+                let correction = columns.correction(row);
+                let counts = !matches!(correction, Some((CorrectionKind::Voids, _)));
+                let matched = if counts { rollup.add(meters, columns, row) } else { 0 };
+                self.unmatched += u64::from(counts && matched == 0);
+                self.corrected.extend(correction.map(|(_, corrected)| corrected));
+                by_tenant[row.tenant as usize] += 1;
+                let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
+                self.new.push((row.identity, arrival));
+                rows.push(row, matched);
+            }
         }
         self.by_tenant = by_tenant
             .into_iter()

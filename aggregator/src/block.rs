@@ -91,26 +91,21 @@ impl BlockBuilder {
     }
 }
 
+/// Room is made for texts of this length at most; for longer ones there will be.
+const WORD_BYTES_MAX: usize = 63;
+
 /// A column of few different texts, told by their numbers.
 pub struct Words<'a> {
     texts: Vec<&'a [u8]>,
     values: Vec<u8>,
 }
 
-/// Bytes of a text and its length, about.
-const WORD_BYTES: usize = 16;
-
 impl<'a> Words<'a> {
     /// With these texts.
     pub fn new(texts: Vec<&'a [u8]>, rows: usize) -> Self {
-        Words { texts, values: Vec::with_capacity(rows * WORD_BYTES) }
-    }
-
-    /// The same text in every row.
-    pub fn constant(text: &'a str, rows: usize) -> Self {
-        let mut value = Vec::new();
-        put_text(&mut value, text.as_bytes());
-        Words { texts: Vec::new(), values: value.repeat(rows) }
+        // Mostly there is one, or they are much alike. What is not filled costs nothing.
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+        Words { texts, values: Vec::with_capacity(rows * (1 + longest.min(WORD_BYTES_MAX))) }
     }
 
     /// A row.

@@ -11,6 +11,8 @@ use hashbrown::hash_table::Entry;
 use rentroll_schemas::event::{self, Correction, CorrectionKind};
 use rentroll_schemas::{Event, Identity, Quantity};
 
+use crate::arena::{Arena, Place};
+use crate::block::put_quantity;
 use crate::names::Names;
 
 /// What events of one type and one set of names have in common.
@@ -30,8 +32,9 @@ pub struct Class {
     content: u32,
 }
 
-/// One event.
+/// One event. Rows are visited in another order than they came in: each lies in one line of the cache.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Row {
     /// Its identity.
     pub identity: Identity,
@@ -47,12 +50,31 @@ pub struct Row {
     pub class: u32,
     /// See [`Event::content`].
     pub content: u32,
-    id_from: u32,
-    values_from: u32,
-    texts_from: u32,
     /// One more than its place in `corrections`; 0 for none.
     correction: u32,
+    /// Its values, where each of its texts ends, its id, its texts.
+    rest: Place,
+    id_bytes: u16,
 }
+
+/// Bytes of a value: that of a `Decimal(38, 9)`.
+const VALUE_BYTES: usize = size_of::<i128>();
+/// Bytes of where a text ends.
+const END_BYTES: usize = size_of::<u32>();
+
+/// How much memory the columns of all rows take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    /// Bytes of the tenants, each with its length.
+    pub(crate) tenants: usize,
+    /// Bytes of the measures' values.
+    pub(crate) values: usize,
+    /// Bytes of the dimensions' texts, each with its length.
+    pub(crate) texts: usize,
+}
+
+/// At most so many bytes say how long a text is.
+const LENGTH_BYTES_MAX: usize = 2;
 
 /// The events of one batch, in the order in which they came.
 #[derive(Debug, Default)]
@@ -78,10 +100,8 @@ pub struct Columns {
     hasher: foldhash::fast::RandomState,
     class_numbers: HashMap<(u32, u32, u32), u32>,
     last_class: u32,
-    ids: Vec<u8>,
-    values: Vec<Quantity>,
-    texts: Vec<u8>,
-    text_ends: Vec<u32>,
+    rest: Arena,
+    sizes: Sizes,
     corrections: Vec<(CorrectionKind, Identity, Box<str>)>,
     scratch: Vec<u8>,
 }
@@ -103,10 +123,8 @@ impl Columns {
         self.repeats.clear();
         self.firsts.clear();
         self.class_numbers.clear();
-        self.ids.clear();
-        self.values.clear();
-        self.texts.clear();
-        self.text_ends.clear();
+        self.rest.clear();
+        self.sizes = Sizes::default();
         self.corrections.clear();
     }
 
@@ -123,7 +141,7 @@ impl Columns {
         };
         let content = content(self.classes[class as usize].content, event);
         self.note_place(&identity);
-        // A batch is bounded far below 4 GiB.
+        let rest = self.keep_rest(event);
         self.rows.push(Row {
             identity,
             time_us: event.time.timestamp_micros(),
@@ -132,17 +150,34 @@ impl Columns {
             source: self.sources.number(event.source.as_bytes()),
             class,
             content,
-            id_from: self.ids.len() as u32,
-            values_from: self.values.len() as u32,
-            texts_from: self.text_ends.len() as u32,
             correction,
+            rest,
+            // At most [`event::ID_BYTES_MAX`].
+            id_bytes: event.id.len() as u16,
         });
-        self.ids.extend_from_slice(event.id.as_bytes());
-        self.values.extend(event.measures.iter().map(|(_, quantity)| *quantity));
-        for (_, text) in &event.dimensions {
-            self.texts.extend_from_slice(text.as_bytes());
-            self.text_ends.push(self.texts.len() as u32);
+    }
+
+    fn keep_rest(&mut self, event: &Event<'_>) -> Place {
+        let (values, texts) = (&event.measures, &event.dimensions);
+        let text_bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+        let bytes = values.len() * VALUE_BYTES + texts.len() * END_BYTES + event.id.len() + text_bytes;
+        self.sizes.tenants += LENGTH_BYTES_MAX + event.tenant.len();
+        self.sizes.values += values.len() * VALUE_BYTES;
+        self.sizes.texts += texts.len() * LENGTH_BYTES_MAX + text_bytes;
+        let (place, out) = self.rest.begin(bytes);
+        for (_, quantity) in values {
+            put_quantity(out, *quantity);
         }
+        let mut end = 0;
+        for (_, text) in texts {
+            end += text.len() as u32;
+            out.extend_from_slice(&end.to_le_bytes());
+        }
+        out.extend_from_slice(event.id.as_bytes());
+        for (_, text) in texts {
+            out.extend_from_slice(text.as_bytes());
+        }
+        place
     }
 
     /// Notes where an identity comes first, or again.
@@ -202,23 +237,46 @@ impl Columns {
         &self.classes[row.class as usize]
     }
 
-    /// The sender's id of the event at `index`.
-    pub fn id(&self, index: usize) -> &[u8] {
-        let until = self.rows.get(index + 1).map_or(self.ids.len(), |next| next.id_from as usize);
-        &self.ids[self.rows[index].id_from as usize..until]
+    /// The sender's id.
+    pub fn id(&self, row: &Row) -> &[u8] {
+        let class = self.class_of(row);
+        let from = class.measures.len() * VALUE_BYTES + class.dimensions.len() * END_BYTES;
+        &self.rest.from(row.rest)[from..][..row.id_bytes.into()]
     }
 
-    /// Its measures, in the order of its class.
-    pub fn values(&self, row: &Row) -> &[Quantity] {
-        let from = row.values_from as usize;
-        &self.values[from..from + self.class_of(row).measures.len()]
+    /// Its measures, in the order of its class, each as a `Decimal(38, 9)`.
+    pub fn encoded_values(&self, row: &Row) -> &[u8] {
+        &self.rest.from(row.rest)[..self.class_of(row).measures.len() * VALUE_BYTES]
+    }
+
+    /// Its `nth` measure, in the order of its class.
+    pub fn value(&self, row: &Row, nth: usize) -> Quantity {
+        let nanos = self.encoded_values(row).as_chunks().0[nth];
+        Quantity::from_nanos(i128::from_le_bytes(nanos))
     }
 
     /// The text of its `nth` dimension, in the order of its class.
     pub fn text(&self, row: &Row, nth: usize) -> &[u8] {
-        let end = row.texts_from as usize + nth;
-        let from = if end == 0 { 0 } else { self.text_ends[end - 1] as usize };
-        &self.texts[from..self.text_ends[end] as usize]
+        let class = self.class_of(row);
+        let (ends, texts) = self.rest.from(row.rest)[class.measures.len() * VALUE_BYTES..]
+            .split_at(class.dimensions.len() * END_BYTES);
+        let end = |nth: usize| u32::from_le_bytes(ends.as_chunks().0[nth]) as usize;
+        let from = nth.checked_sub(1).map_or(0, end);
+        &texts[row.id_bytes.into()..][from..end(nth)]
+    }
+
+    /// Reads a little of each of these rows, so that they are in the cache when they are gone through: one that is not
+    /// is waited for, and here the processor waits for many at once.
+    pub(crate) fn fetch(&self, places: &[u32]) {
+        let rows = || places.iter().map(|place| &self.rows[*place as usize]);
+        std::hint::black_box(rows().fold(0, |all, row| all ^ row.tenant));
+        let first = |row: &Row| self.rest.from(row.rest).first().copied().unwrap_or_default();
+        std::hint::black_box(rows().fold(0, |all, row| all ^ first(row)));
+    }
+
+    /// What all rows take.
+    pub(crate) fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
     /// What it corrects.
@@ -241,7 +299,7 @@ impl Columns {
         let correction =
             (row.correction as usize).checked_sub(1).and_then(|place| self.corrections.get(place));
         Event {
-            id: utf8(self.id(index)),
+            id: utf8(self.id(row)),
             source: utf8(self.sources.text(row.source)),
             kind: utf8(self.kinds.text(class.kind)),
             tenant: utf8(self.tenants.text(row.tenant)),
@@ -249,8 +307,8 @@ impl Columns {
             measures: class
                 .measures
                 .iter()
-                .zip(self.values(row))
-                .map(|(name, quantity)| (Cow::Borrowed(name.as_str()), *quantity))
+                .enumerate()
+                .map(|(nth, name)| (Cow::Borrowed(name.as_str()), self.value(row, nth)))
                 .collect(),
             dimensions: class
                 .dimensions

@@ -1,10 +1,11 @@
 //! The rows of `events`, as columns, in the order in which the table sorts them.
 
 use rentroll_schemas::event::CorrectionKind;
+use rentroll_schemas::topics::Topic;
 use uuid::Uuid;
 
-use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
-use crate::columns::Columns;
+use crate::block::{Block, BlockBuilder, Words, put_text};
+use crate::columns::{Columns, Row};
 use crate::plan::Plan;
 
 /// Rows being encoded.
@@ -38,10 +39,11 @@ impl<'a> EventRows<'a> {
     /// For `rows` events of `columns`.
     pub fn new(columns: &'a Columns, rows: usize) -> Self {
         let room = |bytes| Vec::with_capacity(rows * bytes);
+        let sizes = columns.sizes();
         EventRows {
             columns,
             rows,
-            tenant: room(12),
+            tenant: Vec::with_capacity(sizes.tenants),
             kind: Words::new(columns.kinds.texts(), rows),
             time: room(8),
             identity_high: room(8),
@@ -53,11 +55,11 @@ impl<'a> EventRows<'a> {
             content: room(4),
             measure_names: Words::new(columns.measure_names.texts(), rows),
             measure_ends: room(8),
-            measure_values: room(48),
+            measure_values: Vec::with_capacity(sizes.values),
             measures: 0,
             dimension_names: Words::new(columns.dimension_names.texts(), rows),
             dimension_ends: room(8),
-            dimension_values: room(16),
+            dimension_values: Vec::with_capacity(sizes.texts),
             dimensions: 0,
             meters: room(2),
             corrections: Vec::new(),
@@ -65,10 +67,9 @@ impl<'a> EventRows<'a> {
         }
     }
 
-    /// The event at `index`, which so many meters matched.
-    pub fn push(&mut self, index: usize, matched: u16) {
+    /// An event, which so many meters matched.
+    pub fn push(&mut self, row: &Row, matched: u16) {
         let columns = self.columns;
-        let row = &columns.rows[index];
         let class = columns.class_of(row);
         put_text(&mut self.tenant, columns.tenants.text(row.tenant));
         self.kind.push(class.kind);
@@ -76,7 +77,7 @@ impl<'a> EventRows<'a> {
         // The columns are the identity's halves as little-endian numbers: its bytes as they are.
         self.identity_high.extend_from_slice(&row.identity.0[..8]);
         self.identity_low.extend_from_slice(&row.identity.0[8..]);
-        let id = columns.id(index);
+        let id = columns.id(row);
         let uuid = canonical_uuid(id);
         put_uuid(&mut self.id_uuid, uuid.unwrap_or_default());
         put_text(&mut self.id_text, if uuid.is_some() { b"" } else { id });
@@ -84,9 +85,7 @@ impl<'a> EventRows<'a> {
         self.arrived_at.extend_from_slice(&row.arrived_at_ms.to_le_bytes());
         self.content.extend_from_slice(&row.content.to_le_bytes());
         self.measure_names.push(class.measure_names);
-        for value in columns.values(row) {
-            put_quantity(&mut self.measure_values, *value);
-        }
+        self.measure_values.extend_from_slice(columns.encoded_values(row));
         self.measures += class.measures.len() as u64;
         self.measure_ends.extend_from_slice(&self.measures.to_le_bytes());
         self.dimension_names.push(class.dimension_names);
@@ -129,7 +128,7 @@ impl<'a> EventRows<'a> {
             .words("dimension_names", self.dimension_names)
             .arrays("dimension_values", "Array(String)", self.dimension_ends, self.dimension_values)
             .column("meters", "UInt16", self.meters)
-            .words("log_topic", Words::constant(plan.topic.name(), rows))
+            .column("log_topic", LOG_TOPIC, vec![log_topic(plan.topic); rows])
             .column("log_partition", "UInt16", partition)
             .column("log_batch", "UInt64", first);
         if self.columns.has_corrections() {
@@ -138,6 +137,17 @@ impl<'a> EventRows<'a> {
                 .column("corrects", "FixedString(16)", self.corrects);
         }
         block.finish()
+    }
+}
+
+/// The column's type.
+const LOG_TOPIC: &str = "Enum8('usage' = 1, 'usage.overflow' = 2)";
+
+/// A topic's number there. Rejects are no events.
+fn log_topic(topic: Topic) -> u8 {
+    match topic {
+        Topic::Usage | Topic::Rejects => 1,
+        Topic::Overflow => 2,
     }
 }
 
@@ -162,6 +172,13 @@ fn put_uuid(out: &mut Vec<u8>, uuid: Uuid) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_are_numbered_as_the_column_names_them() {
+        for topic in [Topic::Usage, Topic::Overflow] {
+            assert!(LOG_TOPIC.contains(&format!("'{}' = {}", topic.name(), log_topic(topic))));
+        }
+    }
 
     #[test]
     fn only_what_reads_the_same_is_a_uuid() {

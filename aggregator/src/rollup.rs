@@ -135,6 +135,21 @@ impl Cells {
         &self.values[place * self.width..][..self.width]
     }
 
+    /// How many totals a cell has.
+    fn totals(&self) -> usize {
+        if self.has_extremes { 1 } else { self.width }
+    }
+
+    /// The `nth` total of a cell; zero for one that others have.
+    fn total(&self, place: usize, nth: usize) -> Quantity {
+        self.values(place)[..self.totals()].get(nth).copied().unwrap_or(Quantity::ZERO)
+    }
+
+    /// The least value of a cell of extremes, then the greatest; zero of others.
+    fn extreme(&self, place: usize, nth: usize) -> Quantity {
+        self.values(place)[self.totals()..].get(nth).copied().unwrap_or(Quantity::ZERO)
+    }
+
     /// Adds a cell to one of the same key, if that is near. Sums past 38 digits stay at what they were; the store
     /// could not hold them either.
     fn push(&mut self, cell: Cell, values: impl Iterator<Item = Quantity>) {
@@ -205,10 +220,9 @@ impl Rollup {
             }
             let dimensions = self.groups.number(pack, columns, row, &mut self.dimensions);
             let cell = Cell { tenant: row.tenant, bucket, dimensions, events: 1 };
-            let given = columns.values(row);
             let values = pack.values.iter().map(|value| match value {
                 Value::One => Quantity::ONE,
-                Value::Measure(nth) => given[*nth],
+                Value::Measure(nth) => columns.value(row, *nth),
             });
             let cells = &mut self.cells[pack.list as usize];
             match pack.has_extremes {
@@ -287,11 +301,12 @@ impl Rollup {
             (Vec::with_capacity(rows * 12), Vec::with_capacity(rows * 4), Vec::with_capacity(rows * 24));
         let mut events = Vec::with_capacity(rows * 8);
         // What no row says is left to the columns' defaults.
-        let width = |of: fn(&Cells) -> usize| cells.iter().map(of).max().unwrap_or_default();
-        let totals = width(|cells| if cells.has_extremes { 1 } else { cells.width });
-        let extremes = width(|cells| if cells.has_extremes { 2 } else { 0 });
-        let mut quantities: Vec<Vec<u8>> =
-            (0..totals + extremes).map(|_| Vec::with_capacity(rows * 16)).collect();
+        let column = || Vec::with_capacity(rows * 16);
+        let of_most = cells.iter().map(Cells::totals).max().unwrap_or_default();
+        let mut totals: Vec<Vec<u8>> = (0..of_most).map(|_| column()).collect();
+        // Only meters of extremes are asked for them; for the others they would be most of the table.
+        let has_extremes = cells.iter().any(|cells| cells.has_extremes);
+        let mut extremes: Vec<Vec<u8>> = EXTREMES.iter().filter(|_| has_extremes).map(|_| column()).collect();
         let mut order: Vec<usize> = (0..cells.len()).collect();
         order.sort_unstable_by_key(|list| self.lists.text(*list as u32));
         for list in order {
@@ -302,18 +317,11 @@ impl Rollup {
                 buckets.extend_from_slice(&cell.bucket.to_le_bytes());
                 put_text(&mut dimensions, self.dimensions.text(cell.dimensions));
                 events.extend_from_slice(&i64::from(cell.events).to_le_bytes());
-                let values = cells.values(place);
-                let (of_totals, of_extremes) =
-                    values.split_at(if cells.has_extremes { 1 } else { cells.width });
-                let padded =
-                    |values: &'_ [Quantity], nth: usize| values.get(nth).copied().unwrap_or(Quantity::ZERO);
-                for (nth, column) in quantities.iter_mut().enumerate() {
-                    // Only meters of extremes are asked for them; for the others they would be most of the table.
-                    let value = match nth.checked_sub(totals) {
-                        None => padded(of_totals, nth),
-                        Some(nth) => padded(of_extremes, nth),
-                    };
-                    put_quantity(column, value);
+                for (nth, column) in totals.iter_mut().enumerate() {
+                    put_quantity(column, cells.total(place, nth));
+                }
+                for (nth, column) in extremes.iter_mut().enumerate() {
+                    put_quantity(column, cells.extreme(place, nth));
                 }
             }
         }
@@ -324,8 +332,7 @@ impl Rollup {
             .column("bucket", "DateTime('UTC')", buckets)
             .column("dimensions", "String", dimensions)
             .column("events", "Int64", events);
-        let names = TOTALS.into_iter().take(totals).chain(EXTREMES);
-        for (name, values) in names.zip(quantities) {
+        for (name, values) in TOTALS.into_iter().zip(totals).chain(EXTREMES.into_iter().zip(extremes)) {
             block.column(name, "Decimal(38, 9)", values);
         }
         block.finish()

@@ -3,7 +3,7 @@
 //! Every two seconds the lag of all partitions, in records, in events and in seconds, becomes metrics, the health of
 //! the part `aggregator/lag`, and what `/readyz` tells. Every ten, so do the batches that stand unfinished.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,6 +46,7 @@ impl Watch {
             own: own.clone(),
             density: density.clone(),
             part: setup.health.part("aggregator/lag"),
+            arrivals: BTreeMap::new(),
             watch: LagWatch::new(setup.lag_rule),
             failing_since: None,
         };
@@ -91,6 +92,8 @@ struct Round {
     own: Arc<Mutex<BTreeSet<(Topic, u32)>>>,
     density: Arc<Density>,
     part: Part,
+    /// For each partition the record that was looked at last, and when it arrived.
+    arrivals: BTreeMap<(Topic, u32), (u64, i64)>,
     watch: LagWatch,
     failing_since: Option<Instant>,
 }
@@ -120,21 +123,18 @@ impl Round {
         }
     }
 
-    fn measure(&self) -> Result<Vec<Measured>, LogError> {
-        let Setup { log, group, .. } = &self.setup;
+    fn measure(&mut self) -> Result<Vec<Measured>, LogError> {
         let mut measured = Vec::new();
         for topic in Topic::ALL {
-            let lags = log.lag(group, topic)?;
+            let lags = self.setup.log.lag(&self.setup.group, topic)?;
             let waiting = lags.iter().filter(|lag| lag.end > lag.committed);
             let places: Vec<(u32, u64)> = waiting.map(|lag| (lag.partition, lag.committed)).collect();
-            let arrivals = log.arrivals(group, topic, &places)?;
+            self.look_at(topic, &places)?;
             let now_ms = Utc::now().timestamp_millis();
             for lag in lags {
-                let arrived_at_ms = places
-                    .iter()
-                    .zip(&arrivals)
-                    .find(|((partition, _), _)| *partition == lag.partition)
-                    .and_then(|(_, arrived_at_ms)| *arrived_at_ms);
+                let is_waiting = lag.end > lag.committed;
+                let arrived_at_ms =
+                    self.arrival(topic, (lag.partition, lag.committed)).filter(|_| is_waiting);
                 // A clock that was set back shows no negative age.
                 let age_ms = arrived_at_ms.map_or(0, |arrived| (now_ms - arrived).max(0)) as u64;
                 let records = lag.end.saturating_sub(lag.committed);
@@ -149,6 +149,25 @@ impl Round {
             }
         }
         Ok(measured)
+    }
+
+    /// Learns when the records at these places arrived. A batch takes longer than a round, and to look at one record
+    /// Kafka reads some thousand: what is known is not asked again.
+    fn look_at(&mut self, topic: Topic, places: &[(u32, u64)]) -> Result<(), LogError> {
+        let unknown: Vec<(u32, u64)> =
+            places.iter().copied().filter(|place| self.arrival(topic, *place).is_none()).collect();
+        let arrivals = self.setup.log.arrivals(&self.setup.group, topic, &unknown)?;
+        for ((partition, position), arrived_at_ms) in unknown.into_iter().zip(arrivals) {
+            if let Some(arrived_at_ms) = arrived_at_ms {
+                self.arrivals.insert((topic, partition), (position, arrived_at_ms));
+            }
+        }
+        Ok(())
+    }
+
+    fn arrival(&self, topic: Topic, (partition, position): (u32, u64)) -> Option<i64> {
+        let known = self.arrivals.get(&(topic, partition)).filter(|known| known.0 == position);
+        known.map(|(_, arrived_at_ms)| *arrived_at_ms)
     }
 
     fn tell(&mut self, measured: &[Measured]) {

@@ -32,6 +32,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_rollups"),
     migration!(8, "0008_usage_views"),
     migration!(9, "0009_event_ids"),
+    migration!(10, "0010_log_topic"),
 ];
 
 impl Migration {

@@ -181,7 +181,7 @@ impl Reader<'_> {
         unfinished: bool,
     ) -> Result<Vec<FoundRow>, StoreError> {
         let of_batches = match unfinished {
-            true => format!("(log_topic, log_partition, log_batch) IN ({UNFINISHED})"),
+            true => format!("(toString(log_topic), log_partition, log_batch) IN ({UNFINISHED})"),
             false => "1".to_owned(),
         };
         let rows = format!(

@@ -13,6 +13,9 @@ fn event() -> impl Strategy<Value = Event<'static>> {
         proptest::collection::btree_map("[e-h]", "\\PC{0,12}", 0..4),
         proptest::option::of((any::<bool>(), "\\PC{1,12}")),
     )
+        .prop_filter("an event cannot correct itself", |((id, ..), .., correction)| {
+            correction.as_ref().is_none_or(|(_, corrected)| corrected != id)
+        })
         .prop_map(|((id, tenant, source, time_us), measures, dimensions, correction)| Event {
             id: id.into(),
             source: format!("source-{source}").into(),

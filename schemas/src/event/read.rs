@@ -28,7 +28,7 @@ impl<'a> Event<'a> {
     /// # Errors
     /// As there.
     pub fn from_json_with(bytes: &'a [u8], defaults: &Defaults<'a>) -> Result<Self, EventError> {
-        let text = std::str::from_utf8(bytes)
+        let text = simdutf8::compat::from_utf8(bytes)
             .map_err(|error| EventError::new("body", format!("not UTF-8: {error}")))?;
         // serde would also read a struct from an array, by position.
         if !text.trim_start().starts_with('{') {
