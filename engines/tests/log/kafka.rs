@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::bindings::{
     rd_kafka_header_add, rd_kafka_headers_new, rd_kafka_produceva, rd_kafka_vtype_t,
     rd_kafka_vu_s__bindgen_ty_1, rd_kafka_vu_t,
 };
+use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rentroll_engines::log::kafka::topics::{TopicSettings, create_topics};
 use rentroll_engines::log::kafka::{KafkaConfig, KafkaLog};
-use rentroll_engines::log::{LogError, Result};
+use rentroll_engines::log::{LogError, Record, Result};
 use rentroll_schemas::topics::Topic;
 use rentroll_testing::kafka::Broker;
 use rentroll_testing::wait_until;
@@ -207,6 +209,43 @@ fn topics_are_made_once_and_checked() {
         let error = KafkaLog::open(KafkaConfig { partitions: other, ..config.clone() }).err().unwrap();
         assert!(matches!(&error, LogError::Topics(reason) if reason.contains("has 4 partitions")), "{error}");
     }
+}
+
+/// Hours ahead of the broker's clock.
+fn ahead() -> Record {
+    let record = record_in(0, 1);
+    Record { arrived_at_ms: record.arrived_at_ms + 3 * 3_600_000, ..record }
+}
+
+#[test]
+fn records_of_a_clock_that_was_hours_ahead_are_taken() {
+    let world = World::new(Side::Kafka);
+    world.try_append(Topic::Usage, vec![ahead()]).unwrap();
+    assert_eq!(world.all(Topic::Usage, 1)[&0][0].record, ahead());
+}
+
+#[test]
+fn a_topic_of_others_that_refuses_them_is_told_with_the_setting() {
+    let config = kafka_config(&Broker::shared(), &[]);
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &config.brokers).create().unwrap();
+    let names = Topic::ALL.map(|topic| config.topic(topic));
+    let topics: Vec<_> = names
+        .iter()
+        .map(|name| {
+            NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1))
+                .set("message.timestamp.after.max.ms", "3600000")
+        })
+        .collect();
+    let made = Runtime::new().unwrap().block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
+    assert!(made.iter().all(|topic| topic.is_ok()), "{made:?}");
+    for (_, created, differences) in create(&config, &settings(PARTITIONS)).unwrap() {
+        let limit = format!("message.timestamp.after.max.ms {} 3600000", i64::MAX);
+        assert!(!created && differences.contains(&limit), "{differences:?}");
+    }
+    let world = World::of_config(config, None);
+    let error = world.try_append(Topic::Usage, vec![ahead()]).unwrap_err().to_string();
+    assert!(error.contains("clock") && error.contains("message.timestamp.after.max.ms"), "{error}");
 }
 
 #[test]

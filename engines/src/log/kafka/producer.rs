@@ -113,7 +113,18 @@ impl Producer {
         if let Some((code, reason)) = client.client().fatal_error() {
             self.replace(client, &format!("{code}: {reason}"));
         }
-        failed(&self.config, &format!("append to {topic}"), error, self.voice.take())
+        let what = match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidDifferentRecord,
+            ) => format!(
+                "append to {topic} (was this clock ahead of Kafka's? The topic's message.timestamp.after.max.ms \
+                 says by how much it may be)"
+            ),
+            _ => format!("append to {topic}"),
+        };
+        failed(&self.config, &what, error, self.voice.take())
     }
 
     /// A producer with a fatal error refuses all that follows; the next append gets a new one.

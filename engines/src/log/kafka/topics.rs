@@ -122,6 +122,9 @@ fn wanted(settings: &TopicSettings) -> Vec<(&'static str, String)> {
         ("compression.type", "producer".to_owned()),
         // The record's time is its arrival, stamped by the collector; retention looks at it.
         ("message.timestamp.type", "CreateTime".to_owned()),
+        // A collector whose clock was an hour ahead for a moment has records that Kafka, since 4.0, would refuse until it
+        // is that late; and all that follow wait behind them.
+        ("message.timestamp.after.max.ms", i64::MAX.to_string()),
     ];
     if settings.replication >= 3 {
         wanted.push(("min.insync.replicas", (settings.replication - 1).to_string()));

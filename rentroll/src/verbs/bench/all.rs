@@ -11,7 +11,7 @@ use crate::output;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rentroll bench all            some twenty minutes on two cores
+  rentroll bench all            some forty minutes on two cores
   rentroll bench all --quick    a tenth of the events: to see that all of it runs
   rentroll bench all --json     one document, by benchmark
 

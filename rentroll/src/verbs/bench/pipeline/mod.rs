@@ -35,15 +35,16 @@ pub(super) use peer::part_main as peer_part;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rentroll bench pipeline                              2 million events through a broker of its own
+  rentroll bench pipeline                              5 million events through a broker of its own
   rentroll bench pipeline --events 200000 --runs 3     smaller, three times, medians
   rentroll bench pipeline --encoding compact           as our own collector sends them
   rentroll bench pipeline --brokers 127.0.0.1:9092     through this cluster; leaves topics named bench-…
 
 Exits with 3 if what we stored does not add up to what was sent; where the peer's rows do not, it is said.")]
 pub(super) struct Args {
-    /// Events in the topic.
-    #[arg(long, default_value_t = 2_000_000)]
+    /// Events in the topic. With few of them the merges of the tables are yet to come, and what a process takes to
+    /// begin with is a part of each.
+    #[arg(long, default_value_t = 5_000_000)]
     events: u64,
     /// Tenants, drawn by a Zipf law…
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

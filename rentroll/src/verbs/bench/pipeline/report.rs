@@ -67,6 +67,7 @@ impl Report {
             "side",
             ">events/CPU-s",
             ">µs CPU/event",
+            ">least to most",
             ">rentroll ÷ it",
             ">events/s",
             ">peak MiB",
@@ -80,6 +81,7 @@ impl Report {
                 side,
                 &whole(rate),
                 &format!("{:.2}", run.work.us_per_event(events)),
+                &self.spread(side),
                 &format!("{:.2}", own.work.per_cpu_second(events) / rate),
                 &whole(run.work.per_second(events)),
                 &(run.rss_peak_bytes >> 20).to_string(),
@@ -108,6 +110,14 @@ impl Report {
         let mut runs: Vec<&Run> = self.runs.iter().filter(|run| run.side == side).collect();
         runs.sort_by_key(|run| run.work.cpu_us);
         runs[(runs.len() - 1) / 2]
+    }
+
+    /// Of a side's runs, the cheapest and the dearest.
+    fn spread(&self, side: &str) -> String {
+        let runs = self.runs.iter().filter(|run| run.side == side);
+        let us = |cpu_us: Option<u64>| cpu_us.unwrap_or_default() as f64 / self.shape.events.max(1) as f64;
+        let cpu_us = runs.map(|run| run.work.cpu_us);
+        format!("{:.2} to {:.2}", us(cpu_us.clone().min()), us(cpu_us.max()))
     }
 
     /// Beside each step alone, the same step inside the whole. What the workers' threads do not take is the client
