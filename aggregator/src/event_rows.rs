@@ -141,7 +141,7 @@ impl<'a> EventRows<'a> {
 }
 
 /// The column's type.
-const LOG_TOPIC: &str = "Enum8('usage' = 1, 'usage.overflow' = 2)";
+const LOG_TOPIC: &str = "Enum8('' = 0, 'usage' = 1, 'usage.overflow' = 2)";
 
 /// A topic's number there. Rejects are no events.
 fn log_topic(topic: Topic) -> u8 {
