@@ -57,6 +57,8 @@ pub struct Row {
     id_bytes: u16,
 }
 
+const _: () = assert!(size_of::<Row>() == 64, "a row is one line of the cache");
+
 /// Bytes of a value: that of a `Decimal(38, 9)`.
 const VALUE_BYTES: usize = size_of::<i128>();
 /// Bytes of where a text ends.
@@ -239,9 +241,14 @@ impl Columns {
 
     /// The sender's id.
     pub fn id(&self, row: &Row) -> &[u8] {
+        &self.ends_and_texts(row).1[..row.id_bytes.into()]
+    }
+
+    /// Where its texts end, and its id with the texts behind it.
+    fn ends_and_texts(&self, row: &Row) -> (&[u8], &[u8]) {
         let class = self.class_of(row);
-        let from = class.measures.len() * VALUE_BYTES + class.dimensions.len() * END_BYTES;
-        &self.rest.from(row.rest)[from..][..row.id_bytes.into()]
+        let behind_values = &self.rest.from(row.rest)[class.measures.len() * VALUE_BYTES..];
+        behind_values.split_at(class.dimensions.len() * END_BYTES)
     }
 
     /// Its measures, in the order of its class, each as a `Decimal(38, 9)`.
@@ -257,9 +264,7 @@ impl Columns {
 
     /// The text of its `nth` dimension, in the order of its class.
     pub fn text(&self, row: &Row, nth: usize) -> &[u8] {
-        let class = self.class_of(row);
-        let (ends, texts) = self.rest.from(row.rest)[class.measures.len() * VALUE_BYTES..]
-            .split_at(class.dimensions.len() * END_BYTES);
+        let (ends, texts) = self.ends_and_texts(row);
         let end = |nth: usize| u32::from_le_bytes(ends.as_chunks().0[nth]) as usize;
         let from = nth.checked_sub(1).map_or(0, end);
         &texts[row.id_bytes.into()..][from..end(nth)]

@@ -105,19 +105,24 @@ impl Report {
         sides
     }
 
-    /// The run of a side whose CPU time is in the middle.
-    fn median(&self, side: &str) -> &Run {
+    /// The runs of a side, the cheapest first.
+    fn by_cost(&self, side: &str) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.runs.iter().filter(|run| run.side == side).collect();
         runs.sort_by_key(|run| run.work.cpu_us);
+        runs
+    }
+
+    /// The run of a side whose CPU time is in the middle.
+    fn median(&self, side: &str) -> &Run {
+        let runs = self.by_cost(side);
         runs[(runs.len() - 1) / 2]
     }
 
     /// Of a side's runs, the cheapest and the dearest.
     fn spread(&self, side: &str) -> String {
-        let runs = self.runs.iter().filter(|run| run.side == side);
-        let us = |cpu_us: Option<u64>| cpu_us.unwrap_or_default() as f64 / self.shape.events.max(1) as f64;
-        let cpu_us = runs.map(|run| run.work.cpu_us);
-        format!("{:.2} to {:.2}", us(cpu_us.clone().min()), us(cpu_us.max()))
+        let runs = self.by_cost(side);
+        let us = |run: Option<&&Run>| run.map_or(0.0, |run| run.work.us_per_event(self.shape.events));
+        format!("{:.2} to {:.2}", us(runs.first()), us(runs.last()))
     }
 
     /// Beside each step alone, the same step inside the whole. What the workers' threads do not take is the client
