@@ -28,6 +28,7 @@ pub mod http;
 pub mod ingest;
 pub mod limits;
 pub mod progress;
+pub mod store;
 
 /// Passes over the hours that corrections change before `--once` leaves them to the next run.
 const SETTLE_PASSES_MAX: usize = 50;
@@ -95,7 +96,12 @@ impl System {
         let listener = http::listen(config.http.listen).await?;
         let health = Health::default();
         let registry = prometheus::Registry::new();
-        let store = if parts.needs_store() { Some(context::migrated_store(config).await?) } else { None };
+        let store = match parts.needs_store() {
+            // Who runs it once wants to know at once.
+            true if mode.once => Some(context::migrated_store(config).await?),
+            true => Some(store::when_there(config, &listener, &health).await?),
+            false => None,
+        };
         let log = if parts.needs_log() {
             let for_opening = config.clone();
             Some(tokio::task::spawn_blocking(move || context::event_log(&for_opening)).await??)

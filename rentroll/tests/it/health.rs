@@ -9,6 +9,8 @@ use rentroll_testing::{free_port, wait_until};
 
 use crate::rig::{Rig, field};
 
+const PASSWORD: &str = "a password of the tests' own";
+
 const LINE: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"-\"\n";
 
 /// Status and body; `None` while nobody listens.
@@ -72,24 +74,57 @@ fn an_idle_system_stays_ready_and_counts() {
     }
 }
 
-#[test]
-fn without_its_store_it_is_not_ready_and_loses_nothing() {
+/// Serves a store with a port and a password that are known beforehand.
+fn store_of_its_own() -> (Rig, u16) {
     let mut server = Rig::following("none.log");
-    let store_port = free_port().unwrap();
-    server.set("store.listen", &format!("127.0.0.1:{store_port}"));
-    let serving = server.spawn(&["serve"]);
-    let credential = server.path("data/clickhouse/face.json");
-    let face = wait_until(Duration::from_secs(30), || {
-        serde_json::from_slice::<serde_json::Value>(&std::fs::read(&credential).ok()?).ok()
-    });
-    let password: String = field(&face.unwrap(), "/password");
+    let port = free_port().unwrap();
+    server.set("store.listen", &format!("127.0.0.1:{port}"));
+    server.set("store.password", PASSWORD);
+    (server, port)
+}
 
+/// Follows `web.log` into the store at `store_port`; the port is that of its health.
+fn using(store_port: u16) -> (Rig, u16) {
     let mut rig = Rig::following("web.log");
     let port = free_port().unwrap();
     rig.set("http.listen", &format!("127.0.0.1:{port}"));
     rig.set("store.url", &format!("http://127.0.0.1:{store_port}"));
-    rig.set("store.password", &password);
+    rig.set("store.password", PASSWORD);
+    (rig, port)
+}
+
+#[test]
+fn a_store_that_is_away_at_the_start_is_waited_for() {
+    let (server, store_port) = store_of_its_own();
+    let (rig, port) = using(store_port);
+    append(&rig, 300);
+    // Who runs it once is told at once.
+    let said = rig.fails(1, &["up", "--once"]);
+    assert!(said.contains(&format!("the store at http://127.0.0.1:{store_port} does not answer")), "{said}");
+    let running = rig.spawn(&["up"]);
+    let unready = wait_until(Duration::from_secs(30), || get(port, "/readyz"));
+    let (status, body) = unready.unwrap_or_else(|| panic!("nobody answers; it said: {}", running.said()));
+    assert_eq!(status, 503, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["parts"][0]["part"], "store", "{body}");
+    assert!(body["parts"][0]["detail"].as_str().unwrap().contains(&store_port.to_string()), "{body}");
+    assert_eq!(get(port, "/healthz").unwrap().0, 200);
+    assert!(get(port, "/metrics").unwrap().1.contains("rentroll_ready{part=\"store\"} 0"));
+    let _serving = server.spawn(&["serve"]);
+    let stored = wait_until(Duration::from_secs(90), || {
+        let (_, metrics) = get(port, "/metrics")?;
+        metrics.contains("rentroll_aggregator_events_total{verdict=\"stored\"} 300").then_some(())
+    });
+    assert!(stored.is_some(), "{:?}; it said: {}", get(port, "/metrics"), running.said());
+    assert_eq!(ready(port), Some(true), "{:?}", get(port, "/readyz"));
+}
+
+#[test]
+fn without_its_store_it_is_not_ready_and_loses_nothing() {
+    let (server, store_port) = store_of_its_own();
+    let (mut rig, port) = using(store_port);
     rig.set("aggregator.stall_seconds", "5");
+    let serving = server.spawn(&["serve"]);
     // Many events a record, so that their number can only come from what the first batches held.
     append(&rig, 400);
     let running = rig.spawn(&["up"]);
