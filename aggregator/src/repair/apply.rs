@@ -75,26 +75,61 @@ struct CheckRow<'a> {
     differences: u64,
 }
 
-/// How often the span was repaired so far: part of the token, since a cell may come to be wrong in the same way
-/// again (a void that was voided, and voided once more), and is then to be put right again.
-pub(super) async fn salt(store: &Store, table: Table, span: Span) -> Result<u64, RepairError> {
-    let sql = "SELECT count() FROM repairs WHERE table = {table:String} \
-               AND bucket >= toDateTime({from:Int64}, 'UTC') AND bucket < toDateTime({to:Int64}, 'UTC')";
+/// How often each hour (of days, each day) of the span was repaired so far: part of the token, since a cell may come to
+/// be wrong in the same way again (a void that was voided, and voided once more), and is then to be put right again.
+pub(super) async fn salts(
+    store: &Store,
+    table: Table,
+    span: Span,
+) -> Result<BTreeMap<Span, u64>, RepairError> {
+    let sql = "SELECT toUnixTimestamp(bucket) AS bucket, count() FROM repairs WHERE table = {table:String} \
+               AND bucket >= toDateTime({from:Int64}, 'UTC') AND bucket < toDateTime({to:Int64}, 'UTC') GROUP BY bucket";
     let query = store.client().query(sql).param("table", table.name());
     let query = query.param("from", span.from.timestamp()).param("to", span.to.timestamp());
-    Ok(query.fetch_one().await.map_err(|error| store.error(error))?)
+    let buckets: Vec<(u32, u64)> = query.fetch_all().await.map_err(|error| store.error(error))?;
+    let mut salts = BTreeMap::new();
+    for (bucket, repairs) in buckets {
+        let bucket = DateTime::from_timestamp(i64::from(bucket), 0).unwrap_or_default();
+        *salts.entry(unit(table, bucket)).or_default() += repairs;
+    }
+    Ok(salts)
 }
 
-/// Puts `differences` right. Broken off anywhere it leaves a mark, by which the span is checked again.
+/// What is put right under one token, whoever does it and however much he checks at once.
+fn unit(table: Table, bucket: DateTime<Utc>) -> Span {
+    match table {
+        Table::Minute | Table::Hour => Span::hour_of(bucket),
+        Table::Day => Span::day_of(bucket),
+    }
+}
+
+/// Puts `differences` right, hour by hour. Broken off anywhere it leaves marks, by which the hours are checked again.
 pub(super) async fn apply(
     proof: &Proof<'_>,
     table: Table,
-    span: Span,
     differences: &[Difference],
+    salts: &BTreeMap<Span, u64>,
+) -> Result<(), RepairError> {
+    let mut units: BTreeMap<Span, Vec<&Difference>> = BTreeMap::new();
+    for one in differences {
+        units.entry(unit(table, one.bucket)).or_default().push(one);
+    }
+    for (span, differences) in units {
+        let salt = salts.get(&span).copied().unwrap_or_default();
+        apply_unit(proof, table, span, &differences, salt).await?;
+    }
+    Ok(())
+}
+
+async fn apply_unit(
+    proof: &Proof<'_>,
+    table: Table,
+    span: Span,
+    differences: &[&Difference],
     salt: u64,
 ) -> Result<(), RepairError> {
     let store = proof.store;
-    let replaced: Vec<&Difference> = differences.iter().filter(|one| one.replaces).collect();
+    let replaced: Vec<&Difference> = differences.iter().copied().filter(|one| one.replaces).collect();
     if !replaced.is_empty() {
         // Between deletion and insertion the cells are gone.
         let hours = replaced.iter().map(|one| one.bucket);
@@ -188,7 +223,7 @@ fn repair_row<'a>(one: &'a Difference, why: &'a str, repaired_at: &str) -> Repai
 }
 
 /// Made of what was found: two that repair the same thing have the same token, and one wins.
-fn token(table: Table, span: Span, differences: &[Difference], salt: u64) -> String {
+fn token(table: Table, span: Span, differences: &[&Difference], salt: u64) -> String {
     let mut hasher = blake3::Hasher::new();
     for one in differences {
         for text in [&one.meter, &one.tenant, &one.dimensions] {

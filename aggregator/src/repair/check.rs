@@ -62,6 +62,11 @@ impl Span {
         Span { from, to: from + TimeDelta::hours(1) }
     }
 
+    /// The hour that `moment` lies in.
+    pub fn hour_of(moment: DateTime<Utc>) -> Self {
+        Span::hour(super::dirty::hour_of(moment))
+    }
+
     /// The day that `moment` lies in.
     pub fn day_of(moment: DateTime<Utc>) -> Self {
         let from = moment - TimeDelta::seconds(moment.timestamp().rem_euclid(86_400));
@@ -123,7 +128,7 @@ impl Proof<'_> {
         let mut all = Vec::new();
         for table in tables {
             for repairs in 0.. {
-                let salt = apply::salt(self.store, *table, span).await?;
+                let salts = apply::salts(self.store, *table, span).await?;
                 let Some(differences) = self.differences(*table, span).await? else {
                     return Ok(Outcome::InMotion);
                 };
@@ -137,7 +142,7 @@ impl Proof<'_> {
                 if !self.repairs || repairs == REPAIRS_MAX {
                     break;
                 }
-                apply::apply(self, *table, span, &differences, salt).await?;
+                apply::apply(self, *table, &differences, &salts).await?;
             }
         }
         if self.repairs {
@@ -192,6 +197,14 @@ impl Proof<'_> {
         let is_done =
             |batch: &Batch| !unfinished.contains(&(batch.topic.clone(), batch.partition, batch.first));
         Ok(unfinished.is_empty() || batches.iter().all(is_done))
+    }
+
+    /// How many events the span has: what a check of it reads.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events(&self, span: Span) -> Result<u64, RepairError> {
+        self.bind(&sql::events(), span).fetch_one().await.map_err(|error| self.failed(error))
     }
 
     async fn copies(&self, span: Span) -> Result<u64, RepairError> {

@@ -3,6 +3,7 @@
 //! Of several aggregators the one that reads partition 0 of the main lane does it; two at once, for the moment of a
 //! rebalance, do no harm.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +32,12 @@ const HOURS_AT_ONCE: usize = 24;
 /// After an outage the hours of so many days are checked.
 const CAUGHT_UP_DAYS: i64 = 2;
 
+/// Events that are read at once. Hours with fewer are checked together: each check is dozens of statements, however
+/// little there is to read. More would hold up the workers that share the engine.
+pub const EVENTS_AT_ONCE: u64 = 2_000_000;
+/// Why hours are marked that nobody doubts.
+const ENDED: &str = "ended";
+
 /// What the keeper is given.
 #[derive(Debug)]
 pub struct Keeper {
@@ -57,6 +64,35 @@ pub struct Pass {
     pub has_more: bool,
 }
 
+/// An hour that is to be checked.
+struct Open {
+    from: DateTime<Utc>,
+    marks: Vec<dirty::Mark>,
+}
+
+impl From<(DateTime<Utc>, Vec<dirty::Mark>)> for Open {
+    fn from((from, marks): (DateTime<Utc>, Vec<dirty::Mark>)) -> Self {
+        Open { from, marks }
+    }
+}
+
+impl Open {
+    fn why(&self) -> &str {
+        self.marks.first().map_or("", |mark| mark.why.as_str())
+    }
+
+    /// How many of `hours`, which begin with this one, follow each other and are checked for the same reason.
+    fn run(&self, hours: &[Open]) -> usize {
+        let mut next = self.from;
+        let follows = |hour: &&Open| {
+            let follows = hour.from == next && hour.why() == self.why();
+            next += TimeDelta::hours(1);
+            follows
+        };
+        hours.iter().take_while(follows).count()
+    }
+}
+
 impl Keeper {
     /// One pass: hours that have ended, hours of corrections, hours that are marked.
     ///
@@ -76,49 +112,104 @@ impl Keeper {
         let open = dirty::open(&self.store).await?;
         let left = open.len().saturating_sub(HOURS_AT_ONCE);
         let mut pass = Pass { left, has_more: left > 0, ..Pass::default() };
-        let mut open: Vec<_> = open.into_iter().collect();
+        let mut open: Vec<Open> = open.into_iter().map(Open::from).collect();
         // What a correction changed is wrong for certain; what a repeated batch touched, hardly ever.
-        open.sort_by_key(|(_, marks)| marks.iter().all(|mark| mark.why != CORRECTION));
-        for (hour, marks) in open.into_iter().take(HOURS_AT_ONCE) {
-            let why = marks.first().map_or("", |mark| mark.why.as_str());
-            let proof = Proof { store: &self.store, meters: &self.meters, repairs: true, why };
-            let mut differences = match proof.hours(Span::hour(hour)).await? {
-                Outcome::Settled(differences) => differences,
-                Outcome::Expired => Vec::new(),
-                Outcome::InMotion => {
-                    pass.left += 1;
-                    continue;
-                }
-            };
-            // The day is what its hours are: once they are right, or were put right.
-            let is_last_of_day = hour.timestamp().rem_euclid(86_400) == 23 * 3_600;
-            if !differences.is_empty() || is_last_of_day || why != "ended" {
-                match proof.days(Span::day_of(hour)).await? {
-                    Outcome::Settled(of_day) => differences.extend(of_day),
-                    Outcome::Expired => {}
-                    Outcome::InMotion => {
-                        pass.left += 1;
-                        continue;
-                    }
-                }
-            }
-            for table in Table::ALL {
-                let count = differences.iter().filter(|one| one.table == table).count() as u64;
-                if let Some(metrics) = &self.metrics {
-                    metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
-                }
-            }
-            dirty::close(&self.store, &marks).await?;
-            pass.checked += 1;
-            pass.repaired += differences.len();
+        open.sort_by_key(|hour| hour.marks.iter().all(|mark| mark.why != CORRECTION));
+        open.truncate(HOURS_AT_ONCE);
+        let mut days: BTreeMap<Span, Vec<Open>> = BTreeMap::new();
+        for hour in open {
+            days.entry(Span::day_of(hour.from)).or_default().push(hour);
+        }
+        for (day, mut hours) in days {
+            hours.sort_by_key(|hour| hour.from);
+            self.day(day, &hours, &mut pass).await?;
         }
         Ok(pass)
     }
 
+    /// Checks `hours` of `day`, oldest first, then the day: it is what its hours are, once they are right.
+    async fn day(&self, day: Span, hours: &[Open], pass: &mut Pass) -> Result<(), RepairError> {
+        let mut settled: Vec<&Open> = Vec::new();
+        let mut differences = Vec::new();
+        let mut rest = hours;
+        while let Some(first) = rest.first() {
+            let (run, others) = rest.split_at(first.run(rest));
+            rest = others;
+            settled.extend(self.run(run, &mut differences).await?);
+        }
+        pass.left += hours.len() - settled.len();
+        let Some(first) = settled.first() else { return Ok(()) };
+        let is_last = |hour: &&Open| hour.from + TimeDelta::hours(1) == day.to;
+        let is_doubtful = |hour: &&Open| hour.why() != ENDED;
+        if !differences.is_empty() || settled.iter().any(|hour| is_last(hour) || is_doubtful(hour)) {
+            match self.proof(first.why()).days(day).await? {
+                Outcome::Settled(of_day) => {
+                    differences.extend(of_day.into_iter().map(|one| (first.why(), one.table)));
+                }
+                Outcome::Expired => {}
+                Outcome::InMotion => {
+                    pass.left += settled.len();
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(metrics) = &self.metrics {
+            for hour in &settled {
+                // A table with nothing to repair shows as 0, and not as missing.
+                for table in Table::ALL {
+                    metrics.repairs.with_label_values(&[table.name(), hour.why()]).inc_by(0);
+                }
+            }
+            for (why, table) in &differences {
+                metrics.repairs.with_label_values(&[table.name(), why]).inc();
+            }
+        }
+        for hour in &settled {
+            dirty::close(&self.store, &hour.marks).await?;
+        }
+        pass.checked += settled.len();
+        pass.repaired += differences.len();
+        Ok(())
+    }
+
+    /// Checks hours that follow each other, as many at once as can be; returns those that were checked to the end.
+    async fn run<'a>(
+        &self,
+        run: &'a [Open],
+        differences: &mut Vec<(&'a str, Table)>,
+    ) -> Result<Vec<&'a Open>, RepairError> {
+        let mut settled = Vec::new();
+        let mut parts = vec![run];
+        while let Some(part) = parts.pop() {
+            let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
+            let span = Span { from: first.from, to: Span::hour(last.from).to };
+            let proof = self.proof(first.why());
+            if part.len() > 1 && proof.events(span).await? > EVENTS_AT_ONCE {
+                parts.extend(part.chunks(part.len().div_ceil(2)).rev());
+                continue;
+            }
+            match proof.hours(span).await? {
+                Outcome::Settled(found) => {
+                    differences.extend(found.into_iter().map(|one| (first.why(), one.table)));
+                    settled.extend(part);
+                }
+                // One hour that is being written, or is past its time, must not keep the others back.
+                Outcome::InMotion | Outcome::Expired if part.len() > 1 => parts.extend(part.chunks(1).rev()),
+                Outcome::Expired => settled.extend(part),
+                Outcome::InMotion => {}
+            }
+        }
+        Ok(settled)
+    }
+
+    fn proof<'a>(&'a self, why: &'a str) -> Proof<'a> {
+        Proof { store: &self.store, meters: &self.meters, repairs: true, why }
+    }
+
     /// Marks the hours that have ended since the last one that was marked so.
     async fn mark_ended(&self, now: DateTime<Utc>) -> Result<(), RepairError> {
-        let sql = "SELECT max(hour), count() FROM dirty_hours WHERE why = 'ended'";
-        let query = self.store.client().query(sql);
+        let sql = "SELECT max(hour), count() FROM dirty_hours WHERE why = {why:String}";
+        let query = self.store.client().query(sql).param("why", ENDED);
         let (last, count): (u32, u64) = query.fetch_one().await.map_err(|error| self.store.error(error))?;
         let newest = dirty::hour_of(now - self.after) - TimeDelta::hours(1);
         let oldest = newest - TimeDelta::days(CAUGHT_UP_DAYS);
@@ -130,7 +221,7 @@ impl Keeper {
             ended.push(hour);
             hour += TimeDelta::hours(1);
         }
-        Ok(dirty::mark(&self.store, ended, "ended").await?)
+        Ok(dirty::mark(&self.store, ended, ENDED).await?)
     }
 }
 

@@ -30,6 +30,11 @@ pub(super) fn batches() -> String {
     )
 }
 
+/// How many rows the span has.
+pub(super) fn events() -> String {
+    format!("SELECT count() FROM events WHERE {}", in_span())
+}
+
 /// How many rows of the span have an identity that another one has.
 pub(super) fn copies() -> String {
     format!(
@@ -147,6 +152,7 @@ mod tests {
         };
         assert_eq!(names(&batches()), ["from", "to"]);
         assert_eq!(names(&copies()), ["from", "to"]);
+        assert_eq!(names(&events()), ["from", "to"]);
         for table in Table::ALL {
             let mut meters: Meters = Meters::default();
             assert_eq!(names(&differences(table, &meters, true)), ["from", "meters", "to"], "{table:?}");

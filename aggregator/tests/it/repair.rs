@@ -224,14 +224,16 @@ async fn two_that_repair_the_same_do_it_once() {
                 "INSERT INTO rollup_minute SELECT * FROM rollup_minute WHERE has(splitByChar('\\0', toString(meters)), 'egress_bytes') LIMIT 1",
             )
             .await;
-        let repair = || {
+        let repair = |span: Span| {
             let (store, meters) = (pipeline.store.clone(), pipeline.meters.clone());
             tokio::spawn(async move {
                 let proof = Proof { store: &store, meters: &meters, repairs: true, why: "race" };
-                proof.hours(hour()).await.unwrap()
+                proof.hours(span).await.unwrap()
             })
         };
-        let (one, two, three) = (repair(), repair(), repair());
+        // However much each of them reads at once.
+        let wider = Span { from: hour().from - TimeDelta::hours(3), to: hour().to + TimeDelta::hours(1) };
+        let (one, two, three) = (repair(hour()), repair(hour()), repair(wider));
         for done in [one, two, three] {
             assert!(matches!(done.await.unwrap(), Outcome::Settled(_)), "{round}");
         }
@@ -267,6 +269,52 @@ async fn hours_that_ended_and_hours_that_are_marked_are_checked() {
     assert_eq!((pass.checked, pass.left), (1, 0));
     assert!(pass.repaired >= 4, "{pass:?}");
     rollups_say(&pipeline, 3, 100, 10, 70).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_hours_are_checked_together_and_one_that_is_being_written_holds_up_none() {
+    let pipeline = Pipeline::new("repair_many").await;
+    let times: Vec<String> = (0..12).map(|hour| format!("2015-05-17T{hour:02}:05:03Z")).collect();
+    let ids: Vec<String> = (0..12).map(|id| id.to_string()).collect();
+    let sent: Vec<Sent<'_>> = ids.iter().zip(&times).map(|(id, time)| event(id, time, 10)).collect();
+    pipeline.send(&sent).await;
+    pipeline.execute("INSERT INTO rollup_minute SELECT * FROM rollup_minute").await;
+    // The batch of one more event, in the hour from five on, is not done.
+    let late = [Sent { tenant: "late", ..event("late", "2015-05-17T05:31:00Z", 10) }];
+    pipeline.send(&late).await;
+    pipeline
+        .execute(
+            "INSERT INTO batches (topic, partition, first, next, state, written_at) \
+             SELECT 'usage', log_partition, log_batch + 1000, log_batch + 1001, 0, now64(3) FROM events WHERE id = 'late'",
+        )
+        .await;
+    pipeline
+        .execute("ALTER TABLE events UPDATE log_batch = log_batch + 1000 WHERE id = 'late' SETTINGS mutations_sync = 2")
+        .await;
+    dirty::mark(&pipeline.store, times.iter().map(|time| at(time)), "repeated").await.unwrap();
+    let keeper = keeper(&pipeline).await;
+    let pass = keeper.settle().await.unwrap();
+    // The day is not settled as long as one of its hours is not.
+    assert_eq!((pass.checked, pass.left), (0, 12), "{pass:?}");
+    pipeline
+        .execute("INSERT INTO batches (topic, partition, first, next, state, written_at) SELECT topic, partition, first, next, 1, now64(3) FROM batches WHERE first >= 1000")
+        .await;
+    let pass = keeper.settle().await.unwrap();
+    assert_eq!((pass.checked, pass.left), (12, 0), "{pass:?}");
+    assert_eq!(settle(&pipeline).await, Pass::default());
+    for table in Table::ALL.map(Table::name) {
+        let (counted, total, ..) = rollup(&pipeline, table, "egress_bytes").await;
+        assert_eq!((counted, total), (13, "130".to_owned()), "{table}");
+    }
+    // Fewer checks than hours: those of a quiet day are read together.
+    let checks: u64 = pipeline
+        .store
+        .client()
+        .query("SELECT count() FROM rollup_checks WHERE why = 'repeated' AND ends_at > starts_at + 3600")
+        .fetch_one()
+        .await
+        .unwrap();
+    assert!(checks > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

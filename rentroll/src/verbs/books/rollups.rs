@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_aggregator::repair::check::Span as Checked;
+use rentroll_aggregator::repair::keeper::EVENTS_AT_ONCE;
 use rentroll_aggregator::repair::{Difference, Outcome, Proof};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::Meters;
@@ -11,9 +12,6 @@ use rentroll_schemas::meter::Meters;
 use crate::cli::Exit;
 use crate::output::{self, Sheet, grouped};
 
-/// Events that are read in one check. Half of it doubles the statements of a busy day; much more holds up the workers
-/// that share the engine.
-const EVENTS_AT_ONCE: u64 = 2_000_000;
 /// Hours in one check at most, however few events they have: what is reported as being written is not more.
 const HOURS_AT_ONCE: i64 = 24;
 /// Differences that are shown; all are counted, and all are in the table `repairs` once they were put right.
