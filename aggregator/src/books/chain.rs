@@ -2,13 +2,18 @@
 //!
 //! Batches are looked at in the order in which they were done. One that begins where the former ended goes on; one
 //! that begins further on leaves a gap, which a later one may fill. One that begins before the end is
-//! - **a log made anew**, if it begins at 0 or at the beginning of the chain: positions start again, and what the
-//!   old log had says nothing of the new one. (The same log is not done twice from its beginning: batches that
-//!   are done are recognised by the digest in their plan, and passed over.)
+//! - **a log made anew**, if it begins at 0: positions start again, and what the old log had says nothing of the new
+//!   one. (The same log is not done twice from its beginning: batches that are done are recognised by the digest in
+//!   their plan, and passed over.)
 //! - **the same log read again** from some position, if all of its first batch was there before;
 //! - **a log made anew** whose beginning was never read, otherwise: that beginning is missing.
 //!
 //! A log begins at 0. What its retention deleted before it was read is missing, and shows.
+//!
+//! When a batch was done is told by the clock of the aggregator that did it. A clock that steps, or two that disagree,
+//! change the order in which batches of one log are looked at, and nothing else: each lies in the gap that the later
+//! ones have left. That holds from the beginning of the chain on; what begins within it could be an older batch that was
+//! dated late, or a log made anew. So the whole chain is linked, whichever part of the books is asked for.
 //!
 //! Limit: in a topic that foreign *transactional* producers write to, Kafka's own markers take positions; they
 //! show as gaps. Rentroll's producer is idempotent and leaves none.
@@ -85,14 +90,10 @@ impl Chain {
     }
 }
 
-/// Links a partition's runs, given in the order in which they were done. With `whole`, the first run is the
-/// beginning of all, and must begin at 0.
-#[derive(Debug)]
+/// Links a partition's runs, all of them, given in the order in which they were done.
+#[derive(Debug, Default)]
 pub struct Linker {
-    whole: bool,
     logs: u32,
-    /// Where the newest log begins.
-    begin: u64,
     /// After the last position of the newest log.
     end: u64,
     /// Open gaps of the newest log, by their beginning.
@@ -101,23 +102,18 @@ pub struct Linker {
 }
 
 impl Linker {
-    /// Nothing linked yet.
-    pub fn new(whole: bool) -> Self {
-        Linker { whole, logs: 0, begin: 0, end: 0, open: BTreeMap::new(), closed: Vec::new() }
-    }
-
     /// The next run.
     pub fn add(&mut self, run: &Run) {
         if self.logs == 0 {
-            self.start(run, self.whole);
+            self.start(run);
         } else if run.first >= self.end {
             self.miss(self.end, run.first, run.done_at);
             self.end = run.next;
-        } else if self.fills(run) || (run.first > self.begin && run.first > 0 && run.known_before) {
+        } else if self.fills(run) || (run.first > 0 && run.known_before) {
             self.cover(run.first, run.next);
             self.end = self.end.max(run.next);
         } else {
-            self.start(run, true);
+            self.start(run);
         }
     }
 
@@ -128,14 +124,11 @@ impl Linker {
         Chain { topic, partition, logs: self.logs, next: self.end, gaps, short }
     }
 
-    fn start(&mut self, run: &Run, from_zero: bool) {
+    fn start(&mut self, run: &Run) {
         self.closed.extend(std::mem::take(&mut self.open).into_values());
         self.logs += 1;
-        self.begin = if from_zero { 0 } else { run.first };
         self.end = run.next;
-        if from_zero {
-            self.miss(0, run.first, run.done_at);
-        }
+        self.miss(0, run.first, run.done_at);
     }
 
     fn miss(&mut self, from: u64, to: u64, seen_at: DateTime<Utc>) {
@@ -176,7 +169,7 @@ mod tests {
     }
 
     fn link(runs: &[Run]) -> (u32, u64, Vec<(u64, u64)>) {
-        let mut linker = Linker::new(true);
+        let mut linker = Linker::default();
         runs.iter().for_each(|run| linker.add(run));
         let chain = linker.finish("usage".to_owned(), 0, Vec::new());
         (chain.logs, chain.next, chain.gaps.iter().map(|gap| (gap.from, gap.to)).collect())
@@ -206,16 +199,6 @@ mod tests {
         assert_eq!(link(&late), (1, 30, vec![]));
     }
 
-    #[test]
-    fn a_window_of_the_books_may_begin_anywhere() {
-        let mut linker = Linker::new(false);
-        linker.add(&run(500, 600, false));
-        linker.add(&run(610, 620, false));
-        let chain = linker.finish("usage".to_owned(), 0, Vec::new());
-        assert_eq!(chain.missing(), 10);
-        assert_eq!((chain.gaps[0].from, chain.gaps[0].to), (600, 610));
-    }
-
     proptest! {
         /// Whatever batches are taken out of a log of any batches, their positions are missing and nothing else.
         #[test]
@@ -235,6 +218,32 @@ mod tests {
             prop_assert_eq!(logs, 1);
             prop_assert_eq!(next, position);
             prop_assert_eq!(gaps.iter().map(|(from, to)| to - from).sum::<u64>(), lost);
+        }
+
+        /// Batches of one log, dated by clocks that step by an hour either way, whenever they like: what was lost is
+        /// missing, and nothing else.
+        #[test]
+        fn clocks_that_step_change_nothing(
+            batches in proptest::collection::vec((1_u64..50, 1_i64..600, -1_i64..=1, 0_u8..10), 1..80)
+        ) {
+            let (mut position, mut seconds, mut dated, mut lost) = (0, 1_800_000_000, Vec::new(), Vec::new());
+            let last = batches.len() - 1;
+            for (index, (length, took_seconds, clock_hours, fate)) in batches.iter().enumerate() {
+                seconds += took_seconds;
+                let next = position + length;
+                if *fate == 0 && index != last {
+                    lost.extend(position..next);
+                } else {
+                    let done_at = DateTime::from_timestamp(seconds + clock_hours * 3_600, 0).unwrap();
+                    dated.push(Run { done_at, ..run(position, next, false) });
+                }
+                position = next;
+            }
+            dated.sort_by_key(|run| (run.done_at, run.first));
+            let (logs, next, gaps) = link(&dated);
+            prop_assert_eq!((logs, next), (1, position));
+            let missing: Vec<u64> = gaps.into_iter().flat_map(|(from, to)| from..to).collect();
+            prop_assert_eq!(missing, lost);
         }
     }
 }

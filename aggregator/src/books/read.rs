@@ -221,18 +221,18 @@ impl Reader<'_> {
     }
 
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
-        // Only the ends of runs leave the store. What arrived since `from` was done since `from`.
+        // Only the ends of runs leave the store.
         let sql = "SELECT toString(topic) AS topic, partition, first, next, written_at AS done_at, known_before, \
                      first != former AS starts, next != following AS ends \
                    FROM (SELECT topic, partition, first, next, written_at, \
                        arraySum(tallies.stored) + arraySum(tallies.rejected) = 0 AS known_before, \
                        lagInFrame(next, 1, toUInt64(18446744073709551615)) OVER log AS former, \
                        leadInFrame(first, 1, toUInt64(18446744073709551615)) OVER log AS following \
-                     FROM batches FINAL WHERE state = 1 AND written_at >= toDateTime({from:Int64}, 'UTC') \
+                     FROM batches FINAL WHERE state = 1 \
                      WINDOW log AS (PARTITION BY topic, partition ORDER BY written_at, first \
                        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)) \
                    WHERE starts OR ends ORDER BY topic, partition, written_at, first";
-        let mut cursor = self.bind(sql).fetch::<LinkRow>().map_err(|error| self.failed(error))?;
+        let mut cursor = self.store.client().query(sql).fetch::<LinkRow>().map_err(|error| self.failed(error))?;
         let mut short = self.short().await?;
         let mut chains = Vec::new();
         let mut current: Option<(String, u16, Linker)> = None;
@@ -247,7 +247,10 @@ impl Reader<'_> {
                 next,
                 records,
             });
-            chains.push(linker.finish(topic, partition, own.collect()));
+            let mut chain = linker.finish(topic, partition, own.collect());
+            // What arrived since `from` was done since `from`.
+            chain.gaps.retain(|gap| self.selection.from.is_none_or(|from| gap.seen_at >= from));
+            chains.push(chain);
         };
         while let Some(row) = cursor.next().await.map_err(|error| self.failed(error))? {
             let is_next = current
@@ -257,8 +260,7 @@ impl Reader<'_> {
                 if let Some(done) = current.take() {
                     finish(done);
                 }
-                current =
-                    Some((row.topic.clone(), row.partition, Linker::new(self.selection.from.is_none())));
+                current = Some((row.topic.clone(), row.partition, Linker::default()));
             }
             let run = begun.take().filter(|_| !row.starts).unwrap_or(Run {
                 first: row.first,

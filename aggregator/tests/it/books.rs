@@ -97,3 +97,39 @@ async fn a_plan_that_waits_is_told_and_one_that_was_passed_over_is_a_fault() {
     assert!(!off.hold());
     assert!(off.unfinished[1].passed_over);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_is_no_gap_in_what_came_after() {
+    let pipeline = Pipeline::new("books_clock").await;
+    for third in 0..3 {
+        send(&pipeline, third * 50..(third + 1) * 50).await;
+    }
+    // As if the first batch of each partition had been done by a clock that was an hour ahead, and the third one an
+    // hour after the second.
+    let dated = |which: &str, step: &str| {
+        format!(
+            "INSERT INTO batches SELECT * REPLACE (written_at {step} AS written_at) FROM batches FINAL \
+             WHERE topic = 'usage' AND (partition, first) IN \
+               (SELECT partition, {which}(first) FROM batches WHERE topic = 'usage' GROUP BY partition)"
+        )
+    };
+    pipeline.execute(&dated("min", "+ INTERVAL 60 MINUTE")).await;
+    pipeline.execute(&dated("max", "+ INTERVAL 61 MINUTE")).await;
+    let orders: u64 = pipeline
+        .store
+        .client()
+        .query(
+            "SELECT uniqExact(firsts) FROM (SELECT partition, groupArray(first) AS firsts FROM \
+               (SELECT * FROM batches FINAL WHERE topic = 'usage' ORDER BY written_at) GROUP BY partition \
+               HAVING firsts != arraySort(firsts) AND length(firsts) >= 3)",
+        )
+        .fetch_one()
+        .await
+        .unwrap();
+    assert!(orders > 0, "no partition has its batches in another order than that of the log");
+    let from = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
+    for from in [None, Some(from)] {
+        let read = read(&pipeline.store, &Selection { from, ..Selection::default() }).await.unwrap();
+        assert!(read.hold(), "{from:?}: {read:#?}");
+    }
+}
