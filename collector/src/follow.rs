@@ -228,7 +228,8 @@ impl Family {
             file.state.path.clone_from(&seen.path);
             changes.push(file.change(base));
         }
-        if file.reader.is_some() || file.state.finished || file.done_at == Some(seen.stamp) {
+        let is_done = [file.state.finished_as, file.done_at].contains(&Some(seen.stamp));
+        if file.reader.is_some() || is_done {
             return Ok(true);
         }
         match LineReader::open(&seen.path, seen.gzip, &file.state.place) {
@@ -298,10 +299,11 @@ impl Family {
             }
         };
         tracing::info!(path = %seen.path.display(), offset = place.offset, "reading a file");
-        let state = FileState { id: Some(seen.id), path: seen.path.clone(), place, finished: false };
+        let state = FileState { id: Some(seen.id), path: seen.path.clone(), place, finished_as: None };
         let mut file = Followed::new(*next_key, state, now);
         *next_key += 1;
         (file.reader, file.is_log, file.seen) = (Some(reader), seen.is_log, true);
+        file.done_at = Some(seen.stamp);
         changes.push(file.change(base));
         self.files.push(file);
         Ok(())

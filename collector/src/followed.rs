@@ -16,7 +16,8 @@ pub(crate) struct Followed {
     pub(crate) reader: Option<LineReader>,
     /// It is the log itself, and not what rotation made of it.
     pub(crate) is_log: bool,
-    /// As it was when there was nothing more to read in it, or when it could not be read.
+    /// As it was when it was opened last. Once there is nothing more to read in it, or it cannot be read, it is left
+    /// for as long as it stays so.
     pub(crate) done_at: Option<Stamp>,
     pub(crate) moved_at: Instant,
     pub(crate) seen: bool,
@@ -77,7 +78,7 @@ impl Followed {
             End::Full => None,
             End::Drained if is_gzip(&self.state.path) => {
                 self.reader = None;
-                self.state.finished = true;
+                self.state.finished_as = self.done_at;
                 changes.push(self.change(base));
                 None
             }

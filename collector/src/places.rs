@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::lines::{FileId, Place};
+use crate::sight::Stamp;
 
 /// The file is written no oftener than this while lines keep coming. A place that is older than it could be costs
 /// some duplicates after a kill, which are recognised.
@@ -23,9 +24,10 @@ pub(crate) struct FileState {
     pub(crate) path: PathBuf,
     /// How far it has been read.
     pub(crate) place: Place,
-    /// A compressed file that was read to its end.
+    /// A compressed file that was read to its end: as it was then. The inode alone would not do: a file that is
+    /// compressed after another one was taken away may get the number of that one.
     #[serde(default)]
-    pub(crate) finished: bool,
+    pub(crate) finished_as: Option<Stamp>,
 }
 
 /// What is known of one log and what rotation made of it.
@@ -137,8 +139,12 @@ mod tests {
     #[test]
     fn places_outlive_the_process() {
         let dir = tempfile::tempdir().unwrap();
-        let state =
-            FileState { id: Some((1, 2)), path: "/a.1".into(), place: Place::start("a"), finished: true };
+        let state = FileState {
+            id: Some((1, 2)),
+            path: "/a.1".into(),
+            place: Place::start("a"),
+            finished_as: Some(Stamp { bytes: 7, changed_ns: 8 }),
+        };
         let base = PathBuf::from("/a");
         let mut places = Places::open(dir.path(), "web").unwrap();
         places

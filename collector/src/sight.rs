@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::family::{base_of, is_gzip};
 use crate::lines::FileId;
 
@@ -31,7 +33,7 @@ pub(crate) struct Sight {
 }
 
 /// Size and last change of a file: while they stay, so does the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) bytes: u64,
     /// Nanoseconds since the epoch.
