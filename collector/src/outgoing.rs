@@ -16,6 +16,12 @@ pub const VALUE_BYTES_MAX: usize = 900_000;
 /// Records to append together, by topic.
 pub type Load = Vec<(Topic, Vec<Record>)>;
 
+/// What `records` hold in memory.
+pub fn bytes_of(records: &[Record]) -> usize {
+    let bytes = |record: &Record| size_of::<Record>() + record.headers.as_bytes().len() + record.value.len();
+    records.iter().map(bytes).sum()
+}
+
 /// How events travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,7 +8,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::body::BodyError;
+use super::body::{BodyError, Share};
 use super::judge::Refused;
 use super::media::{ENCODINGS, MEDIA_TYPES, MediaError};
 
@@ -168,7 +168,9 @@ pub fn taken(request_id: &str) -> Answer {
 ///
 /// A 4xx in any case: a client's library repeats 429 and 5xx alone, so that a batch with a bad event is neither
 /// sent for ever nor passed over as a success.
-pub fn refused(request_id: &str, accepted: usize, refused: &[Refused]) -> Answer {
+///
+/// Of `share` the answer keeps as much as it is long, until it is sent: a client may be slow to read it.
+pub fn refused(request_id: &str, accepted: usize, refused: &[Refused], share: Share) -> Answer {
     let rejected = refused.len();
     let all_forbidden = accepted == 0
         && refused.iter().all(|one| one.refusal.reason == rentroll_schemas::reject::reason::FORBIDDEN);
@@ -192,7 +194,24 @@ pub fn refused(request_id: &str, accepted: usize, refused: &[Refused]) -> Answer
         rejected: Some(rejected),
         errors: refused.iter().map(Line::of).collect(),
     };
-    render(status, &document, request_id)
+    render(status, held(text(&document), share), request_id)
+}
+
+/// What is being sent, and the memory that it was given.
+struct Held {
+    text: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+fn held(text: Vec<u8>, mut share: Share) -> Bytes {
+    share.shrink_to(text.len());
+    Bytes::from_owner(Held { text, _share: share })
 }
 
 /// The request as a whole was of no use.
@@ -207,17 +226,20 @@ pub fn problem(request_id: &str, problem: &Problem) -> Answer {
         rejected: None,
         errors: Vec::new(),
     };
-    let mut answer = render(problem.status, &document, request_id);
+    let mut answer = render(problem.status, text(&document).into(), request_id);
     if let Some((name, value)) = &problem.header {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer
 }
 
-fn render(status: StatusCode, document: &Document<'_>, request_id: &str) -> Answer {
+fn text(document: &Document<'_>) -> Vec<u8> {
     // Serialising strings and numbers cannot fail.
-    let text = serde_json::to_vec(document).unwrap_or_default();
-    let mut answer = Response::new(Full::new(text.into()));
+    serde_json::to_vec(document).unwrap_or_default()
+}
+
+fn render(status: StatusCode, text: Bytes, request_id: &str) -> Answer {
+    let mut answer = Response::new(Full::new(text));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     identify(&mut answer, request_id);

@@ -91,7 +91,8 @@ impl Encoding {
     }
 }
 
-/// Memory that all bodies share.
+/// Memory that all requests share: for their bodies, for what is made of them until it is durable, and for their
+/// answers until they are sent.
 #[derive(Debug)]
 pub struct Memory {
     taken: AtomicUsize,
@@ -121,14 +122,23 @@ impl Share {
     /// Takes `bytes` more.
     ///
     /// # Errors
-    /// [`BodyError::Busy`].
+    /// [`BodyError::Busy`], if others hold memory too. A request that is alone may go past the limit, by what the
+    /// other limits leave it: else one that needs more than all of the memory would be told to come again for ever.
     pub fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let before = self.memory.taken.fetch_add(bytes, Ordering::Relaxed);
+        let is_alone = before == self.bytes;
         self.bytes += bytes;
-        if before + bytes > self.memory.limit {
+        if before + bytes > self.memory.limit && !is_alone {
             return Err(BodyError::Busy { limit: self.memory.limit });
         }
         Ok(())
+    }
+
+    /// Gives back all but `bytes`, of which the request has taken no less.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let given_back = self.bytes.saturating_sub(bytes);
+        self.memory.taken.fetch_sub(given_back, Ordering::Relaxed);
+        self.bytes -= given_back;
     }
 }
 
@@ -294,7 +304,14 @@ mod tests {
         let mut one = memory.share();
         one.grow(80).unwrap();
         assert_eq!(memory.share().grow(30), Err(BodyError::Busy { limit: 100 }));
-        drop(one);
+        one.shrink_to(70);
         memory.share().grow(30).unwrap();
+        drop(one);
+        let mut alone = memory.share();
+        alone.grow(60).unwrap();
+        alone.grow(60).unwrap();
+        assert_eq!(memory.share().grow(1), Err(BodyError::Busy { limit: 100 }));
+        drop(alone);
+        assert_eq!(memory.taken.load(Ordering::Relaxed), 0, "given back");
     }
 }

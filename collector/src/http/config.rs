@@ -41,7 +41,7 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Most requests in work at the same time.
     pub requests_max: usize,
-    /// Most bytes of bodies in memory at the same time.
+    /// Most bytes that requests hold in memory at the same time: bodies, what waits to be durable, answers.
     pub bytes_in_flight_max: usize,
     /// Sources that no tenant's token may use, beside those of source tokens and configured sources.
     pub reserved_sources: Vec<String>,

@@ -10,14 +10,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, Request};
-use rentroll_engines::log::LogError;
+use rentroll_engines::log::{LogError, Record};
 use rentroll_schemas::reject::reason;
 use rentroll_schemas::topics::Topic;
 
 use super::Shared;
 use super::answer::{self, Answer, Problem};
 use super::auth::Speaker;
-use super::body::{self, BodyError, Encoding};
+use super::body::{self, BodyError, Encoding, Share};
 use super::judge::{self, Refused, Rules};
 use super::media::{self, Form};
 use super::split;
@@ -115,14 +115,16 @@ async fn serve(
             }
         }
     }?;
-    take(shared, judged.load).await?;
-    let counts = [(judged.accepted, "accepted"), (judged.refused.len(), "rejected")];
+    // The share stays: while the log is slow, what waits for it is what fills the memory.
+    let Judged { load, accepted, refused, source, share } = judged;
+    take(shared, load).await?;
+    let counts = [(accepted, "accepted"), (refused.len(), "rejected")];
     for (count, verdict) in counts.into_iter().filter(|(count, _)| *count > 0) {
-        shared.records.with_label_values(&[&judged.source, verdict]).inc_by(count as u64);
+        shared.records.with_label_values(&[&source, verdict]).inc_by(count as u64);
     }
-    Ok(match judged.refused.is_empty() {
+    Ok(match refused.is_empty() {
         true => answer::taken(request_id),
-        false => answer::refused(request_id, judged.accepted, &judged.refused),
+        false => answer::refused(request_id, accepted, &refused, share),
     })
 }
 
@@ -181,16 +183,24 @@ struct Judged {
     refused: Vec<Refused>,
     /// For the metrics.
     source: String,
+    /// The memory of `load` and `refused`.
+    share: Share,
+}
+
+/// Records of refused events, and what they and the refusals hold in memory.
+struct Rejects {
+    records: Vec<Record>,
+    bytes: usize,
 }
 
 impl Job {
     /// A body that cannot be read is one refused event: kept, and answered, like any.
-    fn judge(&self, body: Bytes, mut share: body::Share, headers: &HeaderMap) -> Result<Judged, Problem> {
+    fn judge(&self, body: Bytes, mut share: Share, headers: &HeaderMap) -> Result<Judged, Problem> {
         let config = &self.shared.config;
         let decoded = match body::decode(self.encoding, body.clone(), config.decoded_bytes_max, &mut share) {
             Ok(decoded) => decoded,
             Err(error @ BodyError::Undecodable { .. }) => {
-                return Ok(self.unreadable(&body, error.to_string()));
+                return self.unreadable(&body, error.to_string(), share);
             }
             Err(error) => return Err(error.into()),
         };
@@ -206,7 +216,7 @@ impl Job {
         };
         let elements = match elements {
             Ok(elements) => elements,
-            Err(error) => return Ok(self.unreadable(&decoded, error.to_string())),
+            Err(error) => return self.unreadable(&decoded, error.to_string(), share),
         };
         if elements.len() > config.batch_events_max {
             return Err(Problem::too_many_events(elements.len(), config.batch_events_max));
@@ -218,13 +228,36 @@ impl Job {
         let arrived_at_ms = self.now.timestamp_millis();
         let backfill = self.speaker.backfill();
         let mut load = self.shared.packer.load(&events, arrived_at_ms, backfill);
+        let mut held: usize = load.iter().map(|(_, records)| outgoing::bytes_of(records)).sum();
+        share.grow(held)?;
         if !refused.is_empty() {
-            let record = |one: &Refused| {
-                outgoing::reject(&judge::reject(one, elements[one.index], &self.request_id, &rules))
-            };
-            load.push((Topic::Rejects, refused.iter().map(record).collect()));
+            let rejects = self.rejects(&refused, &elements, &rules, &mut share)?;
+            held += rejects.bytes;
+            load.push((Topic::Rejects, rejects.records));
         }
-        Ok(Judged { load, accepted, refused, source: self.speaker.source().to_owned() })
+        // The body goes, and what was made of it stays.
+        share.shrink_to(held);
+        Ok(Judged { load, accepted, refused, source: self.speaker.source().to_owned(), share })
+    }
+
+    /// A reject is larger than its event, the smallest a hundred times: each is taken account of when it is made.
+    fn rejects(
+        &self,
+        refused: &[Refused],
+        elements: &[&[u8]],
+        rules: &Rules<'_>,
+        share: &mut Share,
+    ) -> Result<Rejects, BodyError> {
+        let mut rejects = Rejects { records: Vec::with_capacity(refused.len()), bytes: 0 };
+        for one in refused {
+            let reject = judge::reject(one, elements[one.index], &self.request_id, rules);
+            let record = outgoing::reject(&reject);
+            let bytes = outgoing::bytes_of(std::slice::from_ref(&record)) + one.bytes();
+            share.grow(bytes)?;
+            rejects.bytes += bytes;
+            rejects.records.push(record);
+        }
+        Ok(rejects)
     }
 
     fn rules<'a>(&'a self, reserved: &'a super::auth::Reserved) -> Rules<'a> {
@@ -237,16 +270,18 @@ impl Job {
         }
     }
 
-    fn unreadable(&self, bytes: &[u8], detail: String) -> Judged {
+    fn unreadable(&self, bytes: &[u8], detail: String, mut share: Share) -> Result<Judged, Problem> {
         let refusal = Refusal { reason: reason::UNREADABLE, field: "body".to_owned(), detail };
-        let refused = Refused { index: 0, refusal };
+        let refused = vec![Refused { index: 0, refusal }];
         let reserved = self.shared.keys.reserved();
-        let reject = judge::reject(&refused, bytes, &self.request_id, &self.rules(&reserved));
-        Judged {
-            load: vec![(Topic::Rejects, vec![outgoing::reject(&reject)])],
+        let rejects = self.rejects(&refused, &[bytes], &self.rules(&reserved), &mut share)?;
+        share.shrink_to(rejects.bytes);
+        Ok(Judged {
+            load: vec![(Topic::Rejects, rejects.records)],
             accepted: 0,
-            refused: vec![refused],
+            refused,
             source: self.speaker.source().to_owned(),
-        }
+            share,
+        })
     }
 }

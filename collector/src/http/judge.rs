@@ -33,6 +33,13 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
+impl Refused {
+    /// What it holds in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Refused>() + self.refusal.field.len() + self.refusal.detail.len()
+    }
+}
+
 /// Judges all `elements` of a request, in order.
 pub fn judge<'a>(elements: &[&'a [u8]], rules: &Rules<'a>) -> (Vec<Event<'a>>, Vec<Refused>) {
     let mut events = Vec::with_capacity(elements.len());

@@ -3,6 +3,7 @@
 
 mod forms;
 mod limits;
+mod memory;
 mod rig;
 mod spool;
 mod takeover;
