@@ -19,7 +19,7 @@ use rentroll_schemas::token::Tokens;
 
 use crate::config::{Config, ConfigError, LogKind};
 
-/// How long Kafka may take to answer before those who can do without it begin.
+/// How long Kafka may take to answer before the parts begin without it.
 const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The configuration, and the doors it names.
@@ -132,28 +132,38 @@ pub fn kafka_config(config: &Config) -> KafkaConfig {
 /// See [`rentroll_engines::log::LogError`].
 pub fn event_log(config: &Config) -> anyhow::Result<SharedLog> {
     match config.log.kind {
-        LogKind::Embedded => {
-            let embedded = EmbeddedConfig {
-                dir: config.data_dir().join("log"),
-                partitions: config.log.partitions,
-                bytes_max: config.log.bytes_max,
-                ..EmbeddedConfig::new("")
-            };
-            let log = EmbeddedLog::open(embedded).context("cannot open the embedded event log")?;
-            Ok(Arc::new(log))
-        }
-        LogKind::Kafka => {
-            let kafka = kafka_config(config);
-            let open =
-                move || -> Result<SharedLog, LogError> { Ok(Arc::new(KafkaLog::open(kafka.clone())?)) };
-            let opened = match config.spool_is_on() && config.ingest_is_on() {
-                // Events go to the spool for as long as nobody answers.
-                true => LateLog::open(config.log.partitions, KAFKA_PATIENCE, open),
-                false => open(),
-            };
-            opened.context("cannot open the event log in Kafka")
-        }
+        LogKind::Embedded => embedded_log(config),
+        LogKind::Kafka => kafka_opener(config)().context("cannot open the event log in Kafka"),
     }
+}
+
+/// As [`event_log`], but a Kafka that does not answer for [`KAFKA_PATIENCE`] is opened later. Until then events go to the
+/// spool where there is one, files are not read on, and the aggregator waits.
+///
+/// # Errors
+/// What somebody has to mend, as far as it shows in that time.
+pub fn event_log_when_there(config: &Config) -> anyhow::Result<SharedLog> {
+    match config.log.kind {
+        LogKind::Embedded => embedded_log(config),
+        LogKind::Kafka => LateLog::open(config.log.partitions, KAFKA_PATIENCE, kafka_opener(config))
+            .context("cannot open the event log in Kafka"),
+    }
+}
+
+fn embedded_log(config: &Config) -> anyhow::Result<SharedLog> {
+    let embedded = EmbeddedConfig {
+        dir: config.data_dir().join("log"),
+        partitions: config.log.partitions,
+        bytes_max: config.log.bytes_max,
+        ..EmbeddedConfig::new("")
+    };
+    let log = EmbeddedLog::open(embedded).context("cannot open the embedded event log")?;
+    Ok(Arc::new(log))
+}
+
+fn kafka_opener(config: &Config) -> impl Fn() -> Result<SharedLog, LogError> + Send + 'static {
+    let kafka = kafka_config(config);
+    move || Ok(Arc::new(KafkaLog::open(kafka.clone())?))
 }
 
 /// What the configuration says of the store.

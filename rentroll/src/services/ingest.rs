@@ -1,7 +1,8 @@
 //! Events over HTTP, and the spool they wait in.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::Utc;
@@ -21,17 +22,32 @@ use crate::context;
 /// How often the spool's metrics are set.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often somebody who may send is looked for, while there was nobody yet.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What runs of it: all, some or nothing.
 #[derive(Default)]
 pub struct Ingesting {
     http: Option<Ingest>,
+    spool: Option<Arc<Spool>>,
     drain: Option<Drain>,
     measuring: Option<JoinHandle<()>>,
+    later: Option<Later>,
+}
+
+/// What it takes to begin once there is somebody who may send.
+struct Later {
+    config: Config,
+    log: SharedLog,
+    collector: collect::Setup,
+    registry: prometheus::Registry,
+    look_at: Instant,
 }
 
 impl Ingesting {
     /// Starts what the configuration asks for. With `mode.once` nobody is listened to, but what waits in the
-    /// spool is drained.
+    /// spool is drained. Else, without anybody who may send, it begins as soon as there is somebody
+    /// ([`Ingesting::look`]).
     ///
     /// # Errors
     /// Says which part, and why.
@@ -43,37 +59,76 @@ impl Ingesting {
         mode: Mode,
     ) -> anyhow::Result<Self> {
         let mut ingesting = Ingesting::default();
-        let dir = config.data_dir().join("spool");
-        let listens = config.ingest_is_on() && !mode.once;
-        let mut spool = None;
+        let later = Later {
+            config: config.clone(),
+            log: log.clone(),
+            collector: collector.clone(),
+            registry: registry.clone(),
+            look_at: Instant::now() + LOOK_EVERY,
+        };
         // One that is there may have something in it, whatever the settings are now.
-        if dir.exists() || (listens && config.spool_is_on()) {
-            let bytes_max = config.collector.spool.bytes_max;
-            let opened = tokio::task::spawn_blocking(move || Spool::open(dir, bytes_max)).await?;
-            let opened = opened.context("cannot open the spool")?;
-            let drain = Drain::start(opened.clone(), log.clone(), &collector.health);
-            ingesting.drain = Some(drain.context("cannot drain the spool")?);
-            let metrics = SpoolMetrics::register(registry)?;
-            ingesting.measuring = Some(tokio::spawn(measure(opened.clone(), metrics)));
-            spool = Some(opened).filter(|_| config.spool_is_on());
+        if spool_dir(config).exists() {
+            ingesting.open_spool(&later).await?;
         }
-        if listens {
-            let mut http = config.collector.http.clone();
-            http.tls = context::ingest_tls(config);
-            let takeover = Duration::from_millis(config.collector.spool.takeover_ms);
-            let setup = Setup {
-                intake: Intake::new(log.clone(), spool, http.ack, takeover),
-                config: http,
-                tokens: config.path(&config.files.tokens),
-                sources: config.collector.sources.iter().map(|source| source.name.clone()).collect(),
-                packer: collector.packer.clone(),
-                metrics: HttpMetrics::register(registry)?,
-                records: collector.metrics.records.clone(),
-                health: collector.health.clone(),
-            };
-            ingesting.http = Some(Ingest::start(setup).await?);
+        match (mode.once, config.ingest_is_on()) {
+            (true, _) => {}
+            (false, true) => ingesting.listen(&later).await?,
+            (false, false) => ingesting.later = Some(later),
         }
         Ok(ingesting)
+    }
+
+    /// Begins to listen if somebody may send by now: a token was made. Returns whether it has just begun.
+    ///
+    /// # Errors
+    /// Says which part cannot start, and why.
+    pub async fn look(&mut self) -> anyhow::Result<bool> {
+        let now = Instant::now();
+        let is_time = |later: &mut Later| {
+            let is_time = now >= later.look_at;
+            if is_time {
+                later.look_at = now + LOOK_EVERY;
+            }
+            is_time && later.config.ingest_is_on()
+        };
+        let Some(later) = self.later.take_if(is_time) else { return Ok(false) };
+        self.listen(&later).await?;
+        Ok(true)
+    }
+
+    async fn open_spool(&mut self, with: &Later) -> anyhow::Result<()> {
+        let (dir, bytes_max) = (spool_dir(&with.config), with.config.collector.spool.bytes_max);
+        let opened = tokio::task::spawn_blocking(move || Spool::open(dir, bytes_max)).await?;
+        let opened = opened.context("cannot open the spool")?;
+        let drain = Drain::start(opened.clone(), with.log.clone(), &with.collector.health);
+        self.drain = Some(drain.context("cannot drain the spool")?);
+        let metrics = SpoolMetrics::register(&with.registry)?;
+        self.measuring = Some(tokio::spawn(measure(opened.clone(), metrics)));
+        self.spool = Some(opened);
+        Ok(())
+    }
+
+    async fn listen(&mut self, with: &Later) -> anyhow::Result<()> {
+        let config = &with.config;
+        if config.spool_is_on() && self.spool.is_none() {
+            self.open_spool(with).await?;
+        }
+        let spool = self.spool.clone().filter(|_| config.spool_is_on());
+        let mut http = config.collector.http.clone();
+        http.tls = context::ingest_tls(config);
+        let takeover = Duration::from_millis(config.collector.spool.takeover_ms);
+        let setup = Setup {
+            intake: Intake::new(with.log.clone(), spool, http.ack, takeover),
+            config: http,
+            tokens: config.path(&config.files.tokens),
+            sources: config.collector.sources.iter().map(|source| source.name.clone()).collect(),
+            packer: with.collector.packer.clone(),
+            metrics: HttpMetrics::register(&with.registry)?,
+            records: with.collector.metrics.records.clone(),
+            health: with.collector.health.clone(),
+        };
+        self.http = Some(Ingest::start(setup).await?);
+        Ok(())
     }
 
     /// The address for clients.
@@ -108,6 +163,8 @@ impl Ingesting {
     /// # Errors
     /// The spool's.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        // It holds the log.
+        drop(self.later.take());
         if let Some(http) = self.http.take() {
             http.stop().await;
         }
@@ -115,11 +172,16 @@ impl Ingesting {
             measuring.abort();
             let _ = measuring.await;
         }
+        drop(self.spool.take());
         match self.drain.take() {
             Some(drain) => drain.stop().await.context("cannot drain the spool"),
             None => Ok(()),
         }
     }
+}
+
+fn spool_dir(config: &Config) -> PathBuf {
+    config.data_dir().join("spool")
 }
 
 async fn measure(spool: Arc<Spool>, metrics: SpoolMetrics) {

@@ -104,7 +104,11 @@ impl System {
         };
         let log = if parts.needs_log() {
             let for_opening = config.clone();
-            Some(tokio::task::spawn_blocking(move || context::event_log(&for_opening)).await??)
+            let open = move || match mode.once {
+                true => context::event_log(&for_opening),
+                false => context::event_log_when_there(&for_opening),
+            };
+            Some(tokio::task::spawn_blocking(open).await??)
         } else {
             None
         };
@@ -275,6 +279,9 @@ impl System {
             }
             self.collectors = still;
             self.ingest.fail_if_ended()?;
+            if self.ingest.look().await? {
+                eprintln!("ingest:     {}", self.ingest.url().unwrap_or_default());
+            }
             if self.http.is_finished() {
                 anyhow::bail!("the HTTP server ended");
             }

@@ -5,7 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use rentroll_testing::{free_port, wait_until};
+use rentroll_testing::kafka::Broker;
+use rentroll_testing::{free_port, http, wait_until};
 
 use crate::rig::{Rig, field};
 
@@ -117,6 +118,63 @@ fn a_store_that_is_away_at_the_start_is_waited_for() {
     });
     assert!(stored.is_some(), "{:?}; it said: {}", get(port, "/metrics"), running.said());
     assert_eq!(ready(port), Some(true), "{:?}", get(port, "/readyz"));
+}
+
+#[test]
+fn a_kafka_that_is_away_at_the_start_is_waited_for() {
+    let mut broker = Broker::start().unwrap();
+    let mut rig = Rig::following("web.log");
+    let port = free_port().unwrap();
+    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    rig.set("log.kind", "kafka");
+    rig.set("log.kafka.brokers", &broker.address());
+    rig.ok(&["topics", "create"]);
+    broker.kill();
+    append(&rig, 300);
+    // Both on one port: one after the other, each without Kafka first.
+    for verb in ["collect", "aggregate"] {
+        let running = rig.spawn(&[verb]);
+        let unready =
+            wait_until(Duration::from_secs(60), || get(port, "/readyz").filter(|(status, _)| *status == 503));
+        let (_, body) =
+            unready.unwrap_or_else(|| panic!("{verb} is ready without Kafka: {}", running.said()));
+        assert!(body.contains("log"), "{verb} does not say what it waits for: {body}");
+        broker.restart().unwrap();
+        let counted = wait_until(Duration::from_secs(90), || {
+            let (_, metrics) = get(port, "/metrics")?;
+            let name = match verb {
+                "collect" => "rentroll_collector_records_total{source=\"web\",verdict=\"accepted\"} 300",
+                _ => "rentroll_aggregator_events_total{verdict=\"stored\"} 300",
+            };
+            metrics.contains(name).then_some(())
+        });
+        assert!(counted.is_some(), "{verb}: {:?}; it said: {}", get(port, "/metrics"), running.said());
+        assert_eq!(ready(port), Some(true), "{:?}", get(port, "/readyz"));
+        drop(running);
+        broker.kill();
+    }
+}
+
+#[test]
+fn a_token_that_is_made_while_it_runs_opens_the_door() {
+    let mut rig = Rig::following("web.log");
+    append(&rig, 1);
+    let port = free_port().unwrap();
+    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    let running = rig.spawn(&["up"]);
+    assert!(wait_until(Duration::from_secs(60), || ready(port)).is_some(), "{}", running.said());
+    // Where it listens unless it is told otherwise: saying so would open the door at once.
+    let door = "127.0.0.1:8402".parse().unwrap();
+    let post = |secret: &str| {
+        let bearer = format!("Bearer {secret}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        http::post(door, "/v1/events", &headers, br#"{"id":"1","source":"app","type":"http.request"}"#)
+    };
+    assert!(post("nobody's").is_err(), "somebody listens before there is a token");
+    let secret = rig.ok(&["tokens", "create", "--tenant", "acme"]);
+    let taken = wait_until(Duration::from_secs(30), || post(secret.trim()).ok());
+    assert_eq!(taken.map(|answer| answer.status), Some(204), "{}", running.said());
+    assert!(running.said().contains("ingest:     http://127.0.0.1:8402/v1/events"), "{}", running.said());
 }
 
 #[test]

@@ -17,7 +17,7 @@ const FILLING_MAX: Duration = Duration::from_secs(15);
 /// How long a trap waits for an insert.
 const TRAP_WAIT: Duration = Duration::from_secs(6);
 /// How long a group may take to notice that its members are gone.
-const EMPTY_WAIT: Duration = Duration::from_secs(30);
+const EMPTY_WAIT: Duration = Duration::from_secs(90);
 /// How long a broker may take to leave.
 const BROKER_STOP_WAIT: Duration = Duration::from_secs(10);
 /// The group of the aggregators, as configured by default.
