@@ -34,7 +34,7 @@ pub fn events(
     mut tell: impl FnMut(Result<(Event<'_>, Identity), Box<Reject>>),
 ) {
     if !is_batch(record) {
-        return tell(event(place, record).map(|event| (event, record.key)));
+        return tell(event(place, record, partitions).map(|event| (event, record.key)));
     }
     let decoded = match compact::decode(&record.value) {
         Ok(decoded) => decoded,
@@ -51,12 +51,7 @@ pub fn events(
     };
     for (index, event) in decoded.events().enumerate() {
         let identity = event.identity();
-        let verdict = if identity.partition(partitions) == place.partition {
-            in_window(&event, record)
-        } else {
-            let detail = format!("an event of partition {}", identity.partition(partitions));
-            Err(Refusal { reason: reason::IDENTITY_MISMATCH, field: "key".to_owned(), detail })
-        };
+        let verdict = at_home(place, &identity, partitions).and_then(|()| in_window(&event, record));
         tell(match verdict {
             Ok(()) => Ok((event, identity)),
             Err(refusal) => {
@@ -100,6 +95,19 @@ fn refuse(place: String, record: &Record, source: &str, refusal: Refusal, bytes:
     })
 }
 
+/// Whether the event is where its resend would be: another partition's worker does not know of it.
+fn at_home(place: LogPlace, identity: &Identity, partitions: u32) -> Result<(), Refusal> {
+    let home = identity.partition(partitions);
+    match home == place.partition {
+        true => Ok(()),
+        false => Err(Refusal {
+            reason: reason::IDENTITY_MISMATCH,
+            field: "key".to_owned(),
+            detail: format!("an event of partition {home}"),
+        }),
+    }
+}
+
 fn in_window(event: &Event<'_>, record: &Record) -> Result<(), Refusal> {
     let arrived_at = first_arrival(record);
     // Few events are outside of it: for the others the header need not be looked for.
@@ -121,7 +129,7 @@ fn first_arrival(record: &Record) -> DateTime<Utc> {
 }
 
 /// The event that a record carries alone.
-fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Reject>> {
+fn event<'a>(place: LogPlace, record: &'a Record, partitions: u32) -> Result<Event<'a>, Box<Reject>> {
     let refuse = |source: &str, reason: &'static str, field: &str, detail: String| {
         let refusal = Refusal { reason, field: field.to_owned(), detail };
         refuse(place.to_string(), record, source, refusal, record.value.to_vec())
@@ -141,7 +149,7 @@ fn event<'a>(place: LogPlace, record: &'a Record) -> Result<Event<'a>, Box<Rejec
         let detail = format!("`{}` is not the tenant `{tenant}` that sent it", event.tenant);
         return Err(refuse(&event.source, reason::INVALID, "subject", detail));
     }
-    match in_window(&event, record) {
+    match at_home(place, &identity, partitions).and_then(|()| in_window(&event, record)) {
         Ok(()) => Ok(event),
         Err(Refusal { reason, field, detail }) => Err(refuse(&event.source, reason, &field, detail)),
     }
@@ -177,7 +185,7 @@ pub fn moment(arrived_at_ms: i64) -> DateTime<Utc> {
 mod tests {
     use super::*;
 
-    const PLACE: LogPlace = LogPlace { topic: Topic::Usage, partition: 1, position: 7 };
+    const PLACE: LogPlace = LogPlace { topic: Topic::Usage, partition: 0, position: 7 };
 
     fn record(tenant: &str, time: &str) -> Record {
         let json = format!(
@@ -194,7 +202,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_becomes_a_reject_with_its_bytes() {
         let good = record("acme", "2023-11-14T22:00:00Z");
-        assert!(event(PLACE, &good).is_ok());
+        assert!(event(PLACE, &good, 1).is_ok());
         let mut forged = good.clone();
         forged.key = Identity::of("other", "s", "1");
         let mut garbage = good.clone();
@@ -206,10 +214,28 @@ mod tests {
             (record("acme", "2023-11-15T22:00:00Z"), reason::IN_FUTURE, "time"),
             (record("acme", "2023-01-15T22:00:00Z"), reason::TOO_OLD, "time"),
         ] {
-            let reject = event(PLACE, &record).unwrap_err();
+            let reject = event(PLACE, &record, 1).unwrap_err();
             assert_eq!((reject.reason.as_str(), reject.field.as_str()), (word, field));
-            assert_eq!(reject.place, "usage/1/7");
+            assert_eq!(reject.place, "usage/0/7");
             assert_eq!(reject.bytes, record.value);
+        }
+    }
+
+    /// Others' producers partition by a hash of their own: there a resend by a collector would not be recognised.
+    #[test]
+    fn an_event_in_another_partition_than_its_own_is_refused() {
+        let record = record("acme", "2023-11-14T22:00:00Z");
+        let home = record.key.partition(12);
+        for partition in 0..12 {
+            let verdict = event(LogPlace { partition, ..PLACE }, &record, 12);
+            assert_eq!(verdict.is_ok(), partition == home, "{partition}");
+            if let Err(reject) = verdict {
+                assert_eq!(
+                    (reject.reason.as_str(), reject.field.as_str()),
+                    (reason::IDENTITY_MISMATCH, "key")
+                );
+                assert_eq!(reject.detail, format!("an event of partition {home}"));
+            }
         }
     }
 
@@ -217,10 +243,10 @@ mod tests {
     fn a_declared_backfill_may_be_old() {
         let mut old = record("acme", "2015-05-17T10:05:03Z");
         old.headers = [(headers::BACKFILL, "1")].into_iter().collect();
-        assert!(event(PLACE, &old).is_ok());
+        assert!(event(PLACE, &old, 1).is_ok());
         // Refused for something else it is one still, for a replay to know.
         old.key = Identity::of("other", "s", "1");
-        assert!(event(PLACE, &old).unwrap_err().backfill);
+        assert!(event(PLACE, &old, 1).unwrap_err().backfill);
     }
 
     #[test]
