@@ -14,7 +14,7 @@ use crate::follow::{Follower, Pace};
 use crate::format::LineFormat;
 use crate::metrics::Metrics;
 use crate::outgoing::Packer;
-use crate::places::Places;
+use crate::places::{OpenError, Places};
 use crate::reading::{Batch, Lines, Reading};
 use crate::sight::{Look, Sight};
 use crate::source::SourceConfig;
@@ -91,6 +91,21 @@ pub enum CollectError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The places that were kept cannot be read.
+    #[error(
+        "source `{name}`: {path} is damaged ({reason}). Put a copy of it back, or remove it: the files are then read \
+         from their beginnings, as with --from-start. Lines that were taken within the last 35 days are recognised; \
+         older ones are refused, but in a source with `backfill = true` they count again. Lines not yet taken from \
+         rotated files are lost unless `paths` names those files"
+    )]
+    Damaged {
+        /// The source.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A setting cannot be used.
     #[error("source `{name}`: {field}: {reason}")]
     Setting {
@@ -115,16 +130,12 @@ pub enum CollectError {
 ///
 /// # Errors
 /// [`CollectError`]. A log that is full or away is not an error: the collector waits, and keeps its place. Nor is
-/// a file that is missing or cannot be read, but in `once` mode: it is waited for.
+/// a file that is missing or cannot be read, but in `once` mode: it is waited for. Nor, but in that mode, a disk that
+/// has no room for the places: nothing more is taken before they are kept.
 pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<(), CollectError> {
     let part = setup.health.part(format!("collector/{}", source.name));
-    let places_error =
-        |error| CollectError::Places { name: source.name.clone(), dir: setup.state_dir.clone(), error };
     let log_error = |error| CollectError::Log { name: source.name.clone(), error: Box::new(error) };
-    let mut places = Places::open(&setup.state_dir, &source.name).map_err(places_error)?;
-    if mode.from_start {
-        places.clear();
-    }
+    let mut places = known(&setup, &source.name, mode)?;
     let sight = sight(&setup.base, &source)?;
     let format = LineFormat::new(&source).map_err(|(field, reason)| CollectError::Setting {
         name: source.name.clone(),
@@ -146,11 +157,23 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         };
         tokio::task::spawn_blocking(move || reading.run(follower, &batches))
     };
-    while let Some(batch) = received.recv().await {
+    loop {
+        let batch = match places.due_in() {
+            None => received.recv().await,
+            Some(Duration::ZERO) => {
+                keep(&setup, &source.name, mode, &part, &mut places).await?;
+                continue;
+            }
+            Some(wait) => match tokio::time::timeout(wait, received.recv()).await {
+                Ok(batch) => batch,
+                Err(_) => continue,
+            },
+        };
+        let Some(batch) = batch else { break };
         for (topic, records) in batch.load {
             append(&setup, &part, topic, records).await.map_err(log_error)?;
         }
-        places.apply(batch.changes).map_err(places_error)?;
+        places.apply(batch.changes);
         for (count, verdict) in [(batch.accepted, "accepted"), (batch.rejected, "rejected")] {
             setup.metrics.records.with_label_values(&[source.name.as_str(), verdict]).inc_by(count);
         }
@@ -158,14 +181,12 @@ pub async fn follow(setup: Setup, source: SourceConfig, mode: Mode) -> Result<()
         setup.progress.accepted.fetch_add(batch.accepted, Ordering::Relaxed);
         setup.progress.rejected.fetch_add(batch.rejected, Ordering::Relaxed);
         setup.progress.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
-        if received.is_empty() {
-            part.idle();
-            places.save().map_err(places_error)?;
-        } else {
-            part.progress();
+        match received.is_empty() {
+            true => part.idle(),
+            false => part.progress(),
         }
     }
-    places.save().map_err(places_error)?;
+    keep(&setup, &source.name, mode, &part, &mut places).await?;
     match reading.await {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -196,6 +217,53 @@ fn sight(base: &Path, source: &SourceConfig) -> Result<Sight, CollectError> {
         field: "paths".to_owned(),
         reason,
     })
+}
+
+/// What was read before.
+fn known(setup: &Setup, source: &str, mode: Mode) -> Result<Places, CollectError> {
+    let opened = match mode.from_start {
+        true => Places::forgotten(&setup.state_dir, source).map_err(OpenError::from),
+        false => Places::open(&setup.state_dir, source),
+    };
+    opened.map_err(|error| match error {
+        OpenError::Io(error) => places_error(setup, source, error),
+        OpenError::Damaged { file, reason } => {
+            CollectError::Damaged { name: source.to_owned(), path: file, reason: reason.to_string() }
+        }
+    })
+}
+
+fn places_error(setup: &Setup, source: &str, error: std::io::Error) -> CollectError {
+    CollectError::Places { name: source.to_owned(), dir: setup.state_dir.clone(), error }
+}
+
+/// Writes the places down. While that fails nothing more is taken: after a crash all of it would be taken again, and
+/// what was rotated since a log was first seen would be left for older than that. Who runs once, or stops, is told at
+/// once.
+async fn keep(
+    setup: &Setup,
+    source: &str,
+    mode: Mode,
+    part: &Part,
+    places: &mut Places,
+) -> Result<(), CollectError> {
+    let mut wait = Duration::from_millis(50);
+    let mut failed = false;
+    while let Err(error) = places.save().await {
+        let error = places_error(setup, source, error);
+        if mode.once || setup.stop.load(Ordering::Relaxed) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "no more lines are taken; trying again");
+        part.failing(error.to_string());
+        failed = true;
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+    if failed {
+        part.idle();
+    }
+    Ok(())
 }
 
 /// Appends until the log takes it; only what can never be taken is an error.

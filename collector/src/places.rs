@@ -1,4 +1,8 @@
 //! How far each file of a source has been read, kept over restarts.
+//!
+//! The file is replaced as a whole, synced before it takes the old one's name: after a power cut it is the old one or
+//! the new one. An older place costs duplicates, since a line's id is its place in its file: what is read again is sent
+//! under the same identities, and is recognised.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,9 +15,20 @@ use serde::{Deserialize, Serialize};
 use crate::lines::{FileId, Place};
 use crate::sight::Stamp;
 
-/// The file is written no oftener than this while lines keep coming. A place that is older than it could be costs
-/// some duplicates after a kill, which are recognised.
-const SAVE_EVERY: Duration = Duration::from_millis(200);
+/// The file is written no oftener than this, since each time takes two syncs: ten times as often would show on a disk
+/// that others sync to. A kill costs as many duplicates as came in this time.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the places of a source cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// What the system said.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file is not what was written.
+    #[error("{}: {reason}", file.display())]
+    Damaged { file: PathBuf, reason: serde_json::Error },
+}
 
 /// What is known of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,16 +78,33 @@ impl Places {
     /// Reads the places of `source` from `dir`, which is made if missing.
     ///
     /// # Errors
-    /// What the system says, or that the file is not what was written.
-    pub(crate) fn open(dir: &Path, source: &str) -> io::Result<Self> {
+    /// [`OpenError`].
+    pub(crate) fn open(dir: &Path, source: &str) -> Result<Self, OpenError> {
+        let mut places = Places::none(dir, source)?;
+        match fs::read(&places.file) {
+            Ok(text) => {
+                places.families = serde_json::from_slice(&text)
+                    .map_err(|reason| OpenError::Damaged { file: places.file.clone(), reason })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(places)
+    }
+
+    /// As if nothing had been read, whatever was kept. That is kept until there is something to put in its place, or
+    /// nothing comes.
+    ///
+    /// # Errors
+    /// The folder's, which is made if missing.
+    pub(crate) fn forgotten(dir: &Path, source: &str) -> io::Result<Self> {
+        Ok(Places { saved_at: Some(Instant::now()), unsaved: true, ..Places::none(dir, source)? })
+    }
+
+    fn none(dir: &Path, source: &str) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let file = dir.join(format!("{source}.files.json"));
-        let families = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error),
-        };
-        Ok(Places { file, families, saved_at: None, unsaved: false })
+        Ok(Places { file, families: BTreeMap::new(), saved_at: None, unsaved: false })
     }
 
     /// By log.
@@ -80,17 +112,8 @@ impl Places {
         &self.families
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.families.clear();
-        self.unsaved = true;
-    }
-
-    /// Takes changes, in their order; writes them down unless that was done just now.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn apply(&mut self, changes: Vec<Change>) -> io::Result<()> {
+    /// Takes changes, in their order.
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             self.unsaved = true;
             match change {
@@ -108,27 +131,49 @@ impl Places {
                 }
             }
         }
-        match self.saved_at {
-            Some(at) if at.elapsed() < SAVE_EVERY => Ok(()),
-            _ => self.save(),
-        }
     }
 
-    /// Writes down what is not yet: after a crash either the old or the new state is read.
+    /// How long they may wait to be written down; `None` if there is nothing to write.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        let since = self.saved_at.map_or(SAVE_EVERY, |at| at.elapsed());
+        self.unsaved.then(|| SAVE_EVERY.saturating_sub(since))
+    }
+
+    /// Writes down what is not yet, synced. The syncs may take long, and others run on this thread: they are done on
+    /// another one.
     ///
     /// # Errors
-    /// What the system says.
-    pub(crate) fn save(&mut self) -> io::Result<()> {
+    /// What the system says. What was written before is still there, and the next call tries again.
+    pub(crate) async fn save(&mut self) -> io::Result<()> {
         if !self.unsaved {
             return Ok(());
         }
-        let temporary = self.file.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&self.families)?)?;
-        // Not synced: an older place costs some duplicates, which are recognised.
-        fs::rename(&temporary, &self.file)?;
+        let (file, text) = (self.file.clone(), serde_json::to_vec(&self.families)?);
+        match tokio::task::spawn_blocking(move || replace(&file, &text)).await {
+            Ok(written) => written?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
         (self.saved_at, self.unsaved) = (Some(Instant::now()), false);
         Ok(())
+    }
+}
+
+/// Puts `text` in the place of what `file` holds.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = file.with_extension("tmp");
+    let write = || {
+        let mut new = File::create(&temporary)?;
+        new.write_all(text)?;
+        new.sync_data()?;
+        fs::rename(&temporary, file)
+    };
+    write().inspect_err(|_| {
+        // On a full disk half of it takes room that is wanted.
+        let _ = fs::remove_file(&temporary);
+    })?;
+    match file.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -136,8 +181,8 @@ impl Places {
 mod tests {
     use super::*;
 
-    #[test]
-    fn places_outlive_the_process() {
+    #[tokio::test]
+    async fn places_outlive_the_process() {
         let dir = tempfile::tempdir().unwrap();
         let state = FileState {
             id: Some((1, 2)),
@@ -147,15 +192,18 @@ mod tests {
         };
         let base = PathBuf::from("/a");
         let mut places = Places::open(dir.path(), "web").unwrap();
-        places
-            .apply(vec![
-                Change::Family { base: base.clone(), ignored_until_ns: 7 },
-                Change::File { base: base.clone(), key: 3, state: state.clone() },
-                Change::File { base: base.clone(), key: 4, state: state.clone() },
-            ])
-            .unwrap();
-        places.apply(vec![Change::Gone { base: base.clone(), key: 4 }]).unwrap();
-        places.save().unwrap();
+        assert_eq!(places.due_in(), None);
+        places.apply(vec![
+            Change::File { base: base.clone(), key: 3, state: state.clone() },
+            Change::File { base: base.clone(), key: 4, state: state.clone() },
+        ]);
+        places.save().await.unwrap();
+        places.apply(vec![Change::Gone { base: base.clone(), key: 4 }]);
+        assert!(places.due_in().unwrap() > Duration::ZERO, "just saved");
+        places.apply(vec![Change::Family { base: base.clone(), ignored_until_ns: 7 }]);
+        assert_eq!(places.due_in(), Some(Duration::ZERO), "a first sight may not be forgotten");
+        places.save().await.unwrap();
+        assert_eq!(places.due_in(), None);
         let places = Places::open(dir.path(), "web").unwrap();
         let family = &places.families()[&base];
         assert_eq!((family.ignored_until_ns, family.files.len()), (7, 1));

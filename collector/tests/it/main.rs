@@ -1,9 +1,11 @@
 //! Ingest and spool over real sockets, real files and a real log.
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+mod disk;
 mod forms;
 mod limits;
 mod memory;
+mod places;
 mod rig;
 mod spool;
 mod takeover;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -13,6 +12,7 @@ use rentroll_engines::log::{LogError, Record, SharedLog};
 use rentroll_schemas::Identity;
 use rentroll_schemas::topics::Topic;
 
+use crate::disk::{SmallDisk, may_mount};
 use crate::rig::{open_log, read, segments};
 
 /// No limit of its own before the disk's.
@@ -128,44 +128,9 @@ proptest! {
     }
 }
 
-/// A file system of one megabyte, gone with the test.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(dir.path())
-            .status()
-            .unwrap();
-        assert!(mounted.success());
-        SmallDisk(dir)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_and_keeps_what_was_taken() {
-    // Root may mount; others may in a user namespace of their own, in which this test is run again.
-    if !rustix::process::geteuid().is_root() {
-        let name = "spool::a_full_disk_refuses_and_keeps_what_was_taken";
-        let status = std::process::Command::new("unshare")
-            .args(["--mount", "--map-root-user"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name])
-            .status()
-            .unwrap();
-        assert!(status.success());
+    if !may_mount("spool::a_full_disk_refuses_and_keeps_what_was_taken") {
         return;
     }
     let disk = SmallDisk::mount();
