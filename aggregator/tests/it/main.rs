@@ -5,3 +5,4 @@ mod books;
 mod common;
 mod lanes;
 mod repair;
+mod window;

@@ -11,7 +11,7 @@ pub struct LagRule {
     /// How long a position may stand still while events wait, and over how long lag must shrink. Shorter than the
     /// longest batch and a busy reader is called stuck; much longer and a stuck one is found late.
     pub window: Duration,
-    /// Growing lag is borne until the oldest event has waited for this long.
+    /// Lag that does not shrink is borne until the oldest event has waited for this long.
     pub age_max: Duration,
 }
 
@@ -101,8 +101,8 @@ impl LagWatch {
     /// 1. a partition of its own (`own`) **stands still**: over the whole window events waited and its position
     ///    did not move. A reader that owns nothing answers for the whole group: it is not ready if events wait
     ///    and *no* partition moves;
-    /// 2. a topic **sinks**: its oldest event waits for longer than `age_max`, and over the window both the
-    ///    number of records that wait and the time that the oldest has waited have grown.
+    /// 2. a topic **sinks**: its oldest event waits for longer than `age_max`, and over the window neither the
+    ///    number of records that wait nor the time that the oldest has waited has become less.
     ///
     /// A backlog that is being worked off is ready, however long: its positions move, and it grows shorter or
     /// younger. So is a burst, until its oldest event has waited for `age_max`.
@@ -124,8 +124,11 @@ impl LagWatch {
         }
         for (topic, history) in &self.history {
             let (Some(first), Some(last)) = (history.front(), history.back()) else { continue };
-            let grown = last.records > first.records && last.age > first.age;
-            if grown && last.age > self.rule.age_max && last.at.duration_since(first.at) >= self.rule.window {
+            let shrinks = last.records < first.records || last.age < first.age;
+            if !shrinks
+                && last.age > self.rule.age_max
+                && last.at.duration_since(first.at) >= self.rule.window
+            {
                 return Verdict::Stuck(format!(
                     "{topic} falls behind: {} events wait in {} records, {} records more than {seconds} s ago, \
                      the oldest for {} s",
@@ -202,6 +205,9 @@ mod tests {
             watch(600, OWN, |at| (at * 1_000, 1_000_000 + at * 2_000, 3_600 - at)),
             Verdict::Keeps(_)
         ));
+        // As much and as old as it was: it will never be done.
+        assert!(is_stuck(&watch(600, OWN, |at| (at, at + 9, 3_600)), "9 records, 0 records more"));
+        assert!(matches!(watch(600, OWN, |at| (at, at + 9, 300)), Verdict::Keeps(_)));
         // Growing, but young: a burst.
         assert!(matches!(watch(200, OWN, |at| (at, at * 3, at)), Verdict::Keeps(_)));
         assert!(is_stuck(

@@ -12,6 +12,7 @@ mod health;
 mod house;
 mod ingest;
 mod overflow;
+mod power;
 mod replay;
 mod rig;
 mod torture;
