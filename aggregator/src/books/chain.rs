@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::Arrivals;
+
 /// Batches done one after the other, each beginning where the former ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -34,6 +36,10 @@ pub struct Run {
     pub done_at: DateTime<Utc>,
     /// Everything in its first batch was there before.
     pub known_before: bool,
+    /// When its first batch's records arrived.
+    pub opens: Arrivals,
+    /// When its last batch's records arrived.
+    pub closes: Arrivals,
 }
 
 /// Positions that no batch has.
@@ -45,6 +51,11 @@ pub struct Gap {
     pub to: u64,
     /// When the batch behind it was done.
     pub seen_at: DateTime<Utc>,
+    /// When what is missing may have arrived: as the batches before and behind it, and between them.
+    #[serde(flatten)]
+    pub arrived: Arrivals,
+    /// It cannot be of what was selected.
+    pub elsewhere: bool,
 }
 
 /// A batch with another number of records than its positions say.
@@ -56,6 +67,11 @@ pub struct Short {
     pub next: u64,
     /// Records it had.
     pub records: u64,
+    /// When those that it had arrived.
+    #[serde(flatten)]
+    pub arrived: Arrivals,
+    /// What it lost cannot be of what was selected.
+    pub elsewhere: bool,
 }
 
 /// One partition of one topic.
@@ -76,12 +92,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Whether nothing is missing.
+    /// Whether nothing is missing that may be of what was selected.
     pub fn holds(&self) -> bool {
-        self.gaps.is_empty() && self.short.is_empty()
+        self.gaps.iter().all(|gap| gap.elsewhere) && self.short.iter().all(|batch| batch.elsewhere)
     }
 
-    /// Positions that are missing.
+    /// Positions that are missing, elsewhere too.
     pub fn missing(&self) -> u64 {
         let gaps: u64 = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
         let short: u64 =
@@ -96,9 +112,39 @@ pub struct Linker {
     logs: u32,
     /// After the last position of the newest log.
     end: u64,
+    /// When the records of the batch that ends there arrived.
+    end_arrived: Option<Arrivals>,
+    /// When the records of the batch that was done last arrived.
+    last_arrived: Option<Arrivals>,
     /// Open gaps of the newest log, by their beginning.
-    open: BTreeMap<u64, Gap>,
+    open: BTreeMap<u64, Hole>,
     closed: Vec<Gap>,
+}
+
+/// An open gap, and the batches around it.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    to: u64,
+    seen_at: DateTime<Utc>,
+    /// `None` where the first log begins.
+    before: Option<Arrivals>,
+    behind: Arrivals,
+}
+
+impl Hole {
+    /// What is missing before a run.
+    fn before(run: &Run, before: Option<Arrivals>) -> Hole {
+        Hole { to: run.first, seen_at: run.done_at, before, behind: run.opens }
+    }
+
+    fn gap(self, from: u64) -> Gap {
+        let Hole { to, seen_at, before, behind } = self;
+        let arrived = match before {
+            Some(before) => before.hull(behind),
+            None => Arrivals { from: None, ..behind },
+        };
+        Gap { from, to, seen_at, arrived, elsewhere: false }
+    }
 }
 
 impl Linker {
@@ -107,33 +153,46 @@ impl Linker {
         if self.logs == 0 {
             self.start(run);
         } else if run.first >= self.end {
-            self.miss(self.end, run.first, run.done_at);
-            self.end = run.next;
+            self.miss(self.end, Hole::before(run, self.end_arrived));
+            self.end_with(run);
         } else if self.fills(run) || (run.first > 0 && run.known_before) {
-            self.cover(run.first, run.next);
-            self.end = self.end.max(run.next);
+            self.cover(run);
+            if run.next > self.end {
+                self.end_with(run);
+            }
         } else {
             self.start(run);
         }
+        self.last_arrived = Some(run.closes);
     }
 
     /// What it comes to.
-    pub fn finish(self, topic: String, partition: u16, short: Vec<Short>) -> Chain {
-        let mut gaps = self.closed;
-        gaps.extend(self.open.into_values());
-        Chain { topic, partition, logs: self.logs, next: self.end, gaps, short }
+    pub fn finish(mut self, topic: String, partition: u16, short: Vec<Short>) -> Chain {
+        self.close();
+        Chain { topic, partition, logs: self.logs, next: self.end, gaps: self.closed, short }
     }
 
     fn start(&mut self, run: &Run) {
-        self.closed.extend(std::mem::take(&mut self.open).into_values());
+        self.close();
         self.logs += 1;
-        self.end = run.next;
-        self.miss(0, run.first, run.done_at);
+        self.end_with(run);
+        // A log is made anew after the former one was read for the last time.
+        self.miss(0, Hole::before(run, self.last_arrived));
     }
 
-    fn miss(&mut self, from: u64, to: u64, seen_at: DateTime<Utc>) {
-        if from < to {
-            self.open.insert(from, Gap { from, to, seen_at });
+    fn close(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        self.closed.extend(open.into_iter().map(|(from, hole)| hole.gap(from)));
+    }
+
+    fn end_with(&mut self, run: &Run) {
+        self.end = run.next;
+        self.end_arrived = Some(run.closes);
+    }
+
+    fn miss(&mut self, from: u64, hole: Hole) {
+        if from < hole.to {
+            self.open.insert(from, hole);
         }
     }
 
@@ -142,17 +201,21 @@ impl Linker {
         self.open
             .range(..=run.first)
             .next_back()
-            .is_some_and(|(_, gap)| gap.from <= run.first && run.next <= gap.to)
+            .is_some_and(|(from, hole)| *from <= run.first && run.next <= hole.to)
     }
 
-    /// Takes [from, to) out of the open gaps.
-    fn cover(&mut self, from: u64, to: u64) {
-        let touched: Vec<u64> =
-            self.open.range(..to).filter(|(_, gap)| gap.to > from).map(|(key, _)| *key).collect();
-        for key in touched {
-            if let Some(gap) = self.open.remove(&key) {
-                self.miss(gap.from, from.min(gap.to), gap.seen_at);
-                self.miss(to.max(gap.from), gap.to, gap.seen_at);
+    /// Takes the run out of the open gaps.
+    fn cover(&mut self, run: &Run) {
+        let touched: Vec<u64> = self
+            .open
+            .range(..run.next)
+            .filter(|(_, hole)| hole.to > run.first)
+            .map(|(from, _)| *from)
+            .collect();
+        for from in touched {
+            if let Some(hole) = self.open.remove(&from) {
+                self.miss(from, Hole { to: run.first.min(hole.to), behind: run.opens, ..hole });
+                self.miss(run.next.max(from), Hole { before: Some(run.closes), ..hole });
             }
         }
     }
@@ -165,7 +228,8 @@ mod tests {
     use super::*;
 
     fn run(first: u64, next: u64, known_before: bool) -> Run {
-        Run { first, next, done_at: DateTime::UNIX_EPOCH, known_before }
+        let anytime = Arrivals::default();
+        Run { first, next, done_at: DateTime::UNIX_EPOCH, known_before, opens: anytime, closes: anytime }
     }
 
     fn link(runs: &[Run]) -> (u32, u64, Vec<(u64, u64)>) {
@@ -197,6 +261,37 @@ mod tests {
         assert_eq!(link(&[again[0].clone(), run(37, 150, true)]), (1, 150, vec![]));
         let late = [run(0, 10, false), run(20, 30, false), run(10, 15, false), run(15, 20, false)];
         assert_eq!(link(&late), (1, 30, vec![]));
+    }
+
+    #[test]
+    fn what_is_missing_arrived_as_the_batches_around_it_did() {
+        const HOUR: u32 = 3_600;
+        let arrived = |first, next, (opens, closes): (u32, u32)| Run {
+            opens: Arrivals::of_hours(opens * HOUR, opens * HOUR),
+            closes: Arrivals::of_hours(closes * HOUR, closes * HOUR),
+            ..run(first, next, false)
+        };
+        let gaps = |runs: &[Run]| {
+            let mut linker = Linker::default();
+            runs.iter().for_each(|run| linker.add(run));
+            let hours = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp() / i64::from(HOUR));
+            let gaps = linker.finish("usage".to_owned(), 0, Vec::new()).gaps;
+            let told = |gap: &Gap| (gap.from, gap.to, hours(gap.arrived.from), hours(gap.arrived.before));
+            gaps.iter().map(told).collect::<Vec<_>>()
+        };
+        // Nothing is before the first batch.
+        assert_eq!(gaps(&[arrived(5, 10, (7, 9))]), [(0, 5, None, Some(8))]);
+        let runs = [arrived(0, 10, (7, 9)), arrived(20, 50, (12, 14))];
+        assert_eq!(gaps(&runs), [(10, 20, Some(9), Some(13))]);
+        // A part of it was done later.
+        let filled = [&runs[..], &[arrived(13, 15, (10, 10))]].concat();
+        assert_eq!(gaps(&filled), [(10, 13, Some(9), Some(11)), (15, 20, Some(10), Some(13))]);
+        // The end stays where it is, and the next gap lies behind it.
+        let further = [&filled[..], &[arrived(60, 70, (20, 21))]].concat();
+        assert_eq!(gaps(&further)[2], (50, 60, Some(14), Some(21)));
+        // A log made anew lost its beginning after the former one was read.
+        let anew = [arrived(0, 10, (7, 9)), arrived(3, 5, (11, 12))];
+        assert_eq!(gaps(&anew), [(0, 3, Some(9), Some(12))]);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The queries behind the books.
+//! The queries behind the books: what was tallied, and what is found, per source and hour.
 
 use chrono::{DateTime, Months, TimeDelta, Utc};
 use clickhouse::Row;
@@ -6,9 +6,8 @@ use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::retention::EVENTS_KEPT_MONTHS;
 use serde::Deserialize;
 
-use super::chain::{Chain, Linker, Run, Short};
 use super::hours::{ByHour, Found, Readings, Tally};
-use super::{Books, Selection, Unfinished};
+use super::{Arrivals, Books, Selection, positions};
 
 /// Rows that are counted distinct at once, at some 50 bytes each in the store: half of it doubles the passes over a
 /// large table, twice as much no longer fits the embedded engine's default memory beside its other work.
@@ -16,9 +15,6 @@ const SLICE_ROWS: u64 = 10_000_000;
 /// Times that the tables are counted again while batches come in between; the last count is held against the books
 /// before and after it.
 const COUNTS_MAX: usize = 3;
-/// A batch that was planned this long before others were done will not be finished any more. Batches overlap by
-/// seconds.
-const PASSED_OVER: TimeDelta = TimeDelta::minutes(10);
 
 /// Reads the books and counts the tables.
 ///
@@ -33,11 +29,13 @@ pub async fn read(store: &Store, selection: &Selection) -> Result<Books, StoreEr
         }
         readings = reader.readings().await?;
     }
-    Ok(Books {
+    let mut books = Books {
         hours: readings.hours(),
-        chains: reader.chains().await?,
-        unfinished: reader.unfinished().await?,
-    })
+        chains: positions::chains(store).await?,
+        unfinished: positions::unfinished(store).await?,
+    };
+    books.mark_elsewhere(reader.arrivals().await?);
+    Ok(books)
 }
 
 struct Reader<'a> {
@@ -65,40 +63,6 @@ struct FoundRow {
     found: u64,
 }
 
-#[derive(Row, Deserialize)]
-struct LinkRow {
-    topic: String,
-    partition: u16,
-    first: u64,
-    next: u64,
-    #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
-    done_at: DateTime<Utc>,
-    known_before: bool,
-    starts: bool,
-    ends: bool,
-}
-
-#[derive(Row, Deserialize)]
-struct ShortRow {
-    topic: String,
-    partition: u16,
-    first: u64,
-    next: u64,
-    records_read: u64,
-}
-
-#[derive(Row, Deserialize)]
-struct UnfinishedRow {
-    topic: String,
-    partition: u16,
-    first: u64,
-    next: u64,
-    #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
-    planned_at: DateTime<Utc>,
-    #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
-    newest_done_at: DateTime<Utc>,
-}
-
 /// Keys of the batches that are planned and not done: the newest row of their first position says so. A plan that
 /// was given up for another one of the same beginning is none of them.
 pub(crate) const UNFINISHED: &str = "SELECT topic, partition, first FROM batches \
@@ -113,8 +77,9 @@ impl Reader<'_> {
     fn bind(&self, sql: &str) -> clickhouse::query::Query {
         let Selection { from, to, source } = self.selection;
         // The ends of what a DateTime holds.
-        let from = from.map_or(0, |from| from.timestamp().max(0));
-        let to = to.map_or(i64::from(u32::MAX), |to| to.timestamp());
+        let seconds = |time: &DateTime<Utc>| time.timestamp().clamp(0, i64::from(u32::MAX));
+        let from = from.as_ref().map_or(0, seconds);
+        let to = to.as_ref().map_or(i64::from(u32::MAX), seconds);
         self.store
             .client()
             .query(sql)
@@ -220,93 +185,19 @@ impl Reader<'_> {
         Ok((first < since).then_some(since))
     }
 
-    async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
-        // Only the ends of runs leave the store.
-        let sql = "SELECT toString(topic) AS topic, partition, first, next, written_at AS done_at, known_before, \
-                     first != former AS starts, next != following AS ends \
-                   FROM (SELECT topic, partition, first, next, written_at, \
-                       arraySum(tallies.stored) + arraySum(tallies.rejected) = 0 AS known_before, \
-                       lagInFrame(next, 1, toUInt64(18446744073709551615)) OVER log AS former, \
-                       leadInFrame(first, 1, toUInt64(18446744073709551615)) OVER log AS following \
-                     FROM batches FINAL WHERE state = 1 \
-                     WINDOW log AS (PARTITION BY topic, partition ORDER BY written_at, first \
-                       ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)) \
-                   WHERE starts OR ends ORDER BY topic, partition, written_at, first";
-        let mut cursor = self.store.client().query(sql).fetch::<LinkRow>().map_err(|error| self.failed(error))?;
-        let mut short = self.short().await?;
-        let mut chains = Vec::new();
-        let mut current: Option<(String, u16, Linker)> = None;
-        let mut begun: Option<Run> = None;
-        let mut finish = |(topic, partition, linker): (String, u16, Linker)| {
-            let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut short)
-                .into_iter()
-                .partition(|row: &ShortRow| row.topic == topic && row.partition == partition);
-            short = others;
-            let own = own.into_iter().map(|ShortRow { first, next, records_read: records, .. }| Short {
-                first,
-                next,
-                records,
-            });
-            let mut chain = linker.finish(topic, partition, own.collect());
-            // What arrived since `from` was done since `from`.
-            chain.gaps.retain(|gap| self.selection.from.is_none_or(|from| gap.seen_at >= from));
-            chains.push(chain);
-        };
-        while let Some(row) = cursor.next().await.map_err(|error| self.failed(error))? {
-            let is_next = current
-                .as_ref()
-                .is_none_or(|(topic, partition, _)| (topic, *partition) != (&row.topic, row.partition));
-            if is_next {
-                if let Some(done) = current.take() {
-                    finish(done);
-                }
-                current = Some((row.topic.clone(), row.partition, Linker::default()));
+    /// When what was selected can have arrived.
+    async fn arrivals(&self) -> Result<Arrivals, StoreError> {
+        let Selection { from, to, source } = self.selection;
+        let first_seen = match source {
+            None => None,
+            Some(_) => {
+                let sql = "SELECT toUnixTimestamp(min(tally.hour)) FROM batches FINAL ARRAY JOIN tallies AS tally \
+                           WHERE state = 1 AND tally.source = {source:String}";
+                let first: u32 = self.bind(sql).fetch_one().await.map_err(|error| self.failed(error))?;
+                Arrivals::of_hours(first, 0).from
             }
-            let run = begun.take().filter(|_| !row.starts).unwrap_or(Run {
-                first: row.first,
-                next: row.next,
-                done_at: row.done_at,
-                known_before: row.known_before,
-            });
-            match (row.ends, &mut current) {
-                (true, Some((_, _, linker))) => linker.add(&Run { next: row.next, ..run }),
-                _ => begun = Some(run),
-            }
-        }
-        if let Some(done) = current.take() {
-            finish(done);
-        }
-        Ok(chains)
-    }
-
-    async fn short(&self) -> Result<Vec<ShortRow>, StoreError> {
-        let sql = format!(
-            "SELECT toString(topic) AS topic, partition, first, next, {RECORDS} AS records_read FROM batches FINAL \
-             WHERE state = 1 AND written_at >= toDateTime({{from:Int64}}, 'UTC') AND records_read != next - first \
-             ORDER BY topic, partition, written_at"
-        );
-        self.bind(&sql).fetch_all().await.map_err(|error| self.failed(error))
-    }
-
-    async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
-        let sql = format!(
-            "SELECT toString(topic) AS topic, partition, first, argMax(next, (written_at, state)) AS next, \
-               max(written_at) AS planned_at, any(newest) AS newest_done_at \
-             FROM batches LEFT JOIN (SELECT topic, partition, max(written_at) AS newest FROM batches \
-               WHERE state = 1 GROUP BY topic, partition) AS done USING (topic, partition) \
-             WHERE (topic, partition, first) IN ({UNFINISHED}) \
-             GROUP BY topic, partition, first ORDER BY topic, partition, first"
-        );
-        let rows: Vec<UnfinishedRow> =
-            self.store.client().query(&sql).fetch_all().await.map_err(|error| self.failed(error))?;
-        let unfinished = |row: UnfinishedRow| {
-            let UnfinishedRow { topic, partition, first, next, planned_at, newest_done_at } = row;
-            let passed_over = newest_done_at > planned_at + PASSED_OVER;
-            Unfinished { topic, partition, first, next, planned_at, passed_over }
         };
-        Ok(rows.into_iter().map(unfinished).collect())
+        // Of a source that was never seen anything may have been lost.
+        Ok(Arrivals { from: (*from).max(first_seen), before: *to })
     }
 }
-
-/// Log records of a batch. Batches of before they were counted had one event each.
-const RECORDS: &str = "if(records = 0, arraySum(tallies.accepted), records)";

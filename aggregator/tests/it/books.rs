@@ -1,11 +1,23 @@
 //! The books hold after real work, and show every kind of loss.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_aggregator::books::{Books, Selection, read};
 
 use crate::common::{Pipeline, Sent};
 
 async fn books(pipeline: &Pipeline) -> Books {
     read(&pipeline.store, &Selection::default()).await.unwrap()
+}
+
+/// Whether the books of these hours and this source hold.
+async fn hold(
+    pipeline: &Pipeline,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    source: Option<&str>,
+) -> bool {
+    let selection = Selection { from, to, source: source.map(str::to_owned) };
+    read(&pipeline.store, &selection).await.unwrap().hold()
 }
 
 async fn send(pipeline: &Pipeline, ids: std::ops::Range<u32>) {
@@ -76,6 +88,46 @@ async fn records_lost_in_the_log_show_with_their_positions() {
     assert_eq!((chain.gaps.len(), chain.gaps[0].from, chain.gaps[0].to), (1, next, next + 10));
     assert_eq!((chain.short.len(), chain.short[0].first, chain.missing()), (1, next + 10, 11));
     assert!(!off.hold());
+    // Both are of the hours of the batches around.
+    let arrived = chain.short[0].arrived;
+    assert!(hold(&pipeline, None, arrived.from, None).await);
+    assert!(hold(&pipeline, arrived.before, None, None).await);
+    assert!(!hold(&pipeline, arrived.from, arrived.before, None).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_lost_counts_for_the_hours_and_sources_that_it_may_be_of() {
+    let pipeline = Pipeline::new("books_log_lost_hours").await;
+    send(&pipeline, 0..50).await;
+    // A batch three hours later behind ten positions that are lost, and another source four hours later.
+    let later = |partition: u16, skipped: u64, source: &str, hours: u8| {
+        format!(
+            "INSERT INTO batches SELECT * REPLACE (next + {skipped} AS first, next + {skipped} + 5 AS next, 5 AS records, \
+               now64(3) AS written_at, [('{source}', tallies[-1].hour + INTERVAL {hours} HOUR, 0, 0, 0, 0)] AS tallies) \
+             FROM batches FINAL WHERE topic = 'usage' AND partition = {partition} ORDER BY first DESC LIMIT 1"
+        )
+    };
+    pipeline.execute(&later(0, 10, "web", 3)).await;
+    pipeline.execute(&later(1, 0, "new", 5)).await;
+    let all = books(&pipeline).await;
+    assert!(!all.hold());
+    let gap = all.chains.iter().flat_map(|chain| &chain.gaps).next().unwrap();
+    let (begins, ends) = (gap.arrived.from.unwrap(), gap.arrived.before.unwrap());
+    let hours = TimeDelta::hours;
+    assert!(ends - begins >= hours(4), "{gap:?}");
+    assert!(hold(&pipeline, None, Some(begins), None).await);
+    assert!(hold(&pipeline, Some(ends), None, None).await);
+    assert!(!hold(&pipeline, None, Some(begins + hours(1)), None).await);
+    assert!(!hold(&pipeline, Some(ends - hours(1)), None, None).await);
+    assert!(!hold(&pipeline, Some(begins + hours(1)), Some(begins + hours(2)), None).await, "between both");
+    assert!(!hold(&pipeline, None, None, Some("web")).await);
+    assert!(hold(&pipeline, None, None, Some("new")).await, "it sent nothing before the gap was over");
+    assert!(!hold(&pipeline, None, None, Some("never seen")).await, "all of it may be lost");
+    assert!(hold(&pipeline, Some(ends), None, Some("web")).await);
+    let past = Selection { to: Some(begins), ..Selection::default() };
+    let past = read(&pipeline.store, &past).await.unwrap();
+    assert!(past.chains.iter().flat_map(|chain| &chain.gaps).all(|gap| gap.elsewhere), "told all the same");
+    assert_eq!(past.chains.iter().map(|chain| chain.gaps.len()).sum::<usize>(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +147,13 @@ async fn a_plan_that_waits_is_told_and_one_that_was_passed_over_is_a_fault() {
     pipeline.execute(&plan(2_000, "1 HOUR")).await;
     let off = books(&pipeline).await;
     assert!(!off.hold());
-    assert!(off.unfinished[1].passed_over);
+    let passed_over = &off.unfinished[1];
+    assert!(passed_over.passed_over);
+    let (begins, ends) = (passed_over.arrived.from, passed_over.arrived.before);
+    assert!(begins.unwrap() <= passed_over.planned_at && ends.unwrap() > passed_over.planned_at);
+    assert!(!hold(&pipeline, begins, ends, None).await);
+    assert!(hold(&pipeline, None, begins, None).await);
+    assert!(hold(&pipeline, ends, None, None).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +185,7 @@ async fn a_clock_that_was_ahead_is_no_gap_in_what_came_after() {
         .await
         .unwrap();
     assert!(orders > 0, "no partition has its batches in another order than that of the log");
-    let from = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
+    let from = Utc::now() + TimeDelta::minutes(30);
     for from in [None, Some(from)] {
         let read = read(&pipeline.store, &Selection { from, ..Selection::default() }).await.unwrap();
         assert!(read.hold(), "{from:?}: {read:#?}");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rentroll_aggregator::books::{Books, Hour};
+use chrono::{DateTime, Utc};
+use rentroll_aggregator::books::{Arrivals, Books, Hour, Selection};
 
 use crate::output::{Sheet, grouped};
 
@@ -60,7 +61,7 @@ fn numbers(hour: &Hour) -> [u64; 6] {
 ///
 /// # Errors
 /// If stdout is closed.
-pub(super) fn print(books: &Books, all: bool) -> anyhow::Result<()> {
+pub(super) fn print(books: &Books, selection: &Selection, all: bool) -> anyhow::Result<()> {
     let mut totals: BTreeMap<&str, Total> = BTreeMap::new();
     let mut overall = Total::default();
     for hour in &books.hours {
@@ -78,9 +79,46 @@ pub(super) fn print(books: &Books, all: bool) -> anyhow::Result<()> {
     sheet.row(&overall.row("total"));
     sheet.print()?;
     chains(books)?;
+    let is_part = *selection != Selection::default();
+    if is_part && books.hours.is_empty() {
+        eprintln!("nothing of what was selected arrived");
+    }
+    if let Some(elsewhere) = elsewhere(books) {
+        eprintln!("elsewhere: {elsewhere}; run without --from, --to and --source to see it");
+    }
     let word = if books.hold() { "yes" } else { "NO" };
-    eprintln!("accepted = stored + duplicate + rejected, stored = found, no position missing: {word}");
+    let whose = if is_part { " (of what was selected)" } else { "" };
+    eprintln!("accepted = stored + duplicate + rejected, stored = found, no position missing: {word}{whose}");
     Ok(())
+}
+
+/// What is amiss in the chains and cannot be of what was selected.
+fn elsewhere(books: &Books) -> Option<String> {
+    let gaps = books.chains.iter().flat_map(|chain| &chain.gaps).filter(|gap| gap.elsewhere);
+    let positions: u64 = gaps.map(|gap| gap.to - gap.from).sum();
+    let short = books.chains.iter().flat_map(|chain| &chain.short).filter(|batch| batch.elsewhere).count();
+    let never = books.unfinished.iter().filter(|batch| batch.elsewhere && batch.passed_over).count();
+    let told: Vec<String> = [
+        (positions, "positions missing"),
+        (short as u64, "batches with fewer records than positions"),
+        (never as u64, "batches planned and never done"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{what}: {}", grouped(&count.to_string())))
+    .collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// When what is missing may have arrived.
+fn span(arrived: Arrivals) -> String {
+    let form = |time: Option<DateTime<Utc>>| time.map(|time| time.format("%Y-%m-%d %H:%M").to_string());
+    match (form(arrived.from), form(arrived.before)) {
+        (Some(from), Some(before)) => format!("arrived from {from} to {before}"),
+        (None, Some(before)) => format!("arrived before {before}"),
+        (Some(from), None) => format!("arrived from {from} on"),
+        (None, None) => "nobody knows when they arrived".to_owned(),
+    }
 }
 
 fn hours(shown: &[&Hour]) -> anyhow::Result<()> {
@@ -102,7 +140,7 @@ fn hours(shown: &[&Hour]) -> anyhow::Result<()> {
     println_blank()
 }
 
-/// Missing positions and batches that were never finished, if there are any.
+/// Missing positions and batches that were never finished, if there are any that may be of what was selected.
 fn chains(books: &Books) -> anyhow::Result<()> {
     let mut sheet = Sheet::new(&["topic", ">partition", ">from position", ">to before", ">records", "what"]);
     let mut count = 0;
@@ -118,17 +156,18 @@ fn chains(books: &Books) -> anyhow::Result<()> {
         ]);
     };
     for chain in &books.chains {
-        for gap in &chain.gaps {
-            let what =
-                format!("missing: no batch has them; seen at {}", gap.seen_at.format("%Y-%m-%d %H:%M:%S"));
+        for gap in chain.gaps.iter().filter(|gap| !gap.elsewhere) {
+            let (arrived, seen_at) = (span(gap.arrived), gap.seen_at.format("%Y-%m-%d %H:%M:%S"));
+            let what = format!("missing: no batch has them; {arrived}, seen at {seen_at}");
             row(&chain.topic, chain.partition, gap.from, gap.to, gap.to - gap.from, what);
         }
-        for batch in &chain.short {
-            let what = format!("{} records expected", grouped(&(batch.next - batch.first).to_string()));
+        for batch in chain.short.iter().filter(|batch| !batch.elsewhere) {
+            let expected = grouped(&(batch.next - batch.first).to_string());
+            let what = format!("{expected} records expected; {}", span(batch.arrived));
             row(&chain.topic, chain.partition, batch.first, batch.next, batch.records, what);
         }
     }
-    for batch in &books.unfinished {
+    for batch in books.unfinished.iter().filter(|batch| !batch.elsewhere) {
         let since = batch.planned_at.format("%Y-%m-%d %H:%M:%S");
         let what = match batch.passed_over {
             true => format!("planned at {since} and never done, although later ones are"),
