@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod billing;
+mod books;
 mod chain;
 mod corrections;
 mod crash;
