@@ -68,6 +68,58 @@ fn what_was_refused_counts_once_after_the_fix_however_often_it_is_replayed() {
 }
 
 #[test]
+fn an_id_must_name_one_reject_that_was_not_replayed_yet() {
+    let rig = Rig::following("web.log");
+    let config = std::fs::read_to_string(rig.path("rentroll.toml")).unwrap();
+    std::fs::write(rig.path("rentroll.toml"), config.replace("backfill = true", "backfill = false")).unwrap();
+    // More of them than there are digits, so that two begin with the same one.
+    std::fs::write(rig.path("web.log"), format!("{OLD}\n").repeat(17)).unwrap();
+    rig.ok(&["up", "--once"]);
+    std::fs::write(rig.path("rentroll.toml"), &config).unwrap();
+    let list = rig.json(&["rejects", "list", "--json"]);
+    let ids: Vec<String> = list.as_array().unwrap().iter().map(|reject| field(reject, "/id")).collect();
+    assert_eq!(ids.len(), 17);
+    let digit = |id: &String| id[..1].to_owned();
+    let shared = ids.iter().map(digit).find(|one| ids.iter().filter(|id| digit(id) == *one).count() > 1);
+    let shared = shared.unwrap();
+    let unknown = (0_u32..).map(|n| format!("{n:032x}")).find(|id| !ids.contains(id)).unwrap();
+    let (one, other) = (&ids[0], &ids[1]);
+
+    let said = rig.fails(2, &["rejects", "replay", one, &unknown]);
+    assert!(said.contains("no reject has an id") && said.contains(&unknown), "{said}");
+    let said = rig.fails(2, &["rejects", "replay", one, &shared]);
+    assert!(said.contains("more than one id") && said.contains(&format!("`{shared}`")), "{said}");
+    let said = rig.fails(2, &["rejects", "replay", one, "--source", "api"]);
+    assert!(said.contains("filters") && said.contains(one.as_str()), "{said}");
+    let said = rig.fails(2, &["rejects", "replay", one, "xyz"]);
+    assert!(said.contains("`xyz` is no id"), "{said}");
+    let open = || rig.json(&["rejects", "list", "--open", "--json"]).as_array().unwrap().len();
+    assert_eq!(open(), 17, "nothing was replayed");
+
+    // By its beginning in capitals, twice: one reject.
+    let beginning = one[..12].to_ascii_uppercase();
+    assert_eq!(replay_of(&rig, &[&beginning, one]), (1, 0));
+    assert_eq!(open(), 16);
+    // All that was asked for is replayed already.
+    let said = rig.fails(3, &["rejects", "replay", one]);
+    assert!(said.contains(&one[..12]) && said.contains("was replayed before, 2"), "{said}");
+    assert!(said.contains("0 appended") && said.contains("1 replayed before"), "{said}");
+    let output = rig.run(&["rejects", "replay", "--json", one]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(field::<String>(&report, "/replayed_before/0/id"), *one);
+    assert_eq!((output.status.code(), field::<u64>(&report, "/appended")), (Some(3), 0));
+    // A part of it is.
+    let said = rig.run(&["rejects", "replay", one, other]);
+    assert_eq!(said.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("1 appended") && said.contains("1 replayed before"), "{said}");
+    assert_eq!(open(), 15);
+    assert_eq!(replay_of(&rig, &[one, "--again"]), (1, 0));
+    rig.ok(&["up", "--once"]);
+    assert_eq!(events(&rig), 2);
+}
+
+#[test]
 fn while_up_runs_the_replay_goes_through_it() {
     let rig = Rig::following("web.log");
     let config = std::fs::read_to_string(rig.path("rentroll.toml")).unwrap();

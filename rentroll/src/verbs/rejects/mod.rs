@@ -62,7 +62,10 @@ window is that of the first arrival, however late the replay. What is good is ap
 also while `rentroll up` runs; its identity is what it would have been, so that replaying twice counts nothing twice.
 The rejects stay, and show when they were replayed.
 
-Exits with 3 if some are refused again.")]
+An id that no reject has, or more than one, is wrong use (2), and nothing is replayed. One that was replayed before is
+left out, and said.
+
+Exits with 3 if some are refused again, or if all that ids name were replayed before.")]
     Replay {
         /// Ids, or the beginnings of them; none for all that the filters select.
         ids: Vec<String>,

@@ -11,7 +11,7 @@ use rentroll_schemas::token::Tokens;
 use rentroll_schemas::topics::Topic;
 use serde::Serialize;
 
-use super::select::{self, Filter, Kept};
+use super::select::{self, Filter, Kept, Named};
 use crate::cli::{Exit, WrongUse};
 use crate::config::{Config, LogKind};
 use crate::context;
@@ -85,24 +85,49 @@ pub(super) async fn run(config: &Config, store: &Store, order: Order) -> anyhow:
         )
         .into());
     }
-    filter.open |= !again;
+    let repeats = again && !filter.open;
+    filter.open = false;
+    let named = select::named(store, &filter, &ids).await?;
+    let (before, to_do): (Vec<Named>, Vec<Named>) =
+        named.into_iter().partition(|named| named.replayed_at.is_some() && !repeats);
+    let is_in_vain = !before.is_empty() && to_do.is_empty();
+    let ids: Vec<String> = to_do.into_iter().map(|named| named.id).collect();
+    filter.open = !repeats;
     let rules = rules(config)?;
-    let way = if dry_run { None } else { Some(Way::find(config).await?) };
+    let verdicts = match (is_in_vain, dry_run) {
+        // Without ids it would be all rejects.
+        (true, _) => Vec::new(),
+        (false, true) => all(store, &filter, &ids, &rules, None).await?,
+        (false, false) => all(store, &filter, &ids, &rules, Some(&Way::find(config).await?)).await?,
+    };
+    report(&verdicts, &before, dry_run, json)?;
+    let all_good = verdicts.iter().all(|verdict| verdict.outcome == "appended");
+    Ok(if all_good && !is_in_vain { Exit::Done } else { Exit::DoesNotHold })
+}
+
+/// Judges all that are selected; what is good is appended and noted, if there is a way.
+async fn all(
+    store: &Store,
+    filter: &Filter,
+    ids: &[String],
+    rules: &Rules,
+    way: Option<&Way>,
+) -> anyhow::Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     let mut last: Option<Kept> = None;
     loop {
-        let kept = select::read(store, &filter, &ids, last.as_ref(), AT_ONCE).await?;
+        let kept = select::read(store, filter, ids, last.as_ref(), AT_ONCE).await?;
         if kept.is_empty() {
-            break;
+            return Ok(verdicts);
         }
         let mut records = Vec::new();
         let mut of_chunk = Vec::new();
         for reject in &kept {
-            let judged = judge(&reject.reject(), &rules);
+            let judged = judge(&reject.reject(), rules);
             of_chunk.push(verdict(reject, &judged));
             records.extend(judged.ok());
         }
-        if let Some(way) = &way {
+        if let Some(way) = way {
             way.append(records)
                 .await
                 .context("cannot append to the event log; nothing of this part was noted")?;
@@ -111,9 +136,6 @@ pub(super) async fn run(config: &Config, store: &Store, order: Order) -> anyhow:
         verdicts.extend(of_chunk);
         last = kept.into_iter().last();
     }
-    report(&verdicts, dry_run, json)?;
-    let all_good = verdicts.iter().all(|verdict| verdict.outcome == "appended");
-    Ok(if all_good { Exit::Done } else { Exit::DoesNotHold })
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {
@@ -176,12 +198,13 @@ async fn note(store: &Store, kept: &[Kept], verdicts: &[Verdict]) -> anyhow::Res
     Ok(store.insert("replays", &columns, "RowBinary", body.into(), None).await?)
 }
 
-fn report(verdicts: &[Verdict], dry_run: bool, json: bool) -> anyhow::Result<()> {
+fn report(verdicts: &[Verdict], before: &[Named], dry_run: bool, json: bool) -> anyhow::Result<()> {
     let refused: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.outcome == "refused").collect();
     let good = verdicts.len() - refused.len();
     if json {
         return output::json(&serde_json::json!({
             "dry_run": dry_run, "appended": good, "refused": refused.len(), "verdicts": verdicts,
+            "replayed_before": before,
         }));
     }
     if !refused.is_empty() {
@@ -202,8 +225,17 @@ fn report(verdicts: &[Verdict], dry_run: bool, json: bool) -> anyhow::Result<()>
             output::line(&format!("and {} more", grouped(&(refused.len() - SHOWN_MAX).to_string())))?;
         }
     }
+    for named in before.iter().take(SHOWN_MAX) {
+        let at = named.replayed_at.unwrap_or_default().format("%Y-%m-%d %H:%M:%S UTC");
+        let id: String = named.id.chars().take(12).collect();
+        eprintln!("{id} was replayed before, {at}; --again replays it once more");
+    }
+    let before = match before.len() {
+        0 => String::new(),
+        count => format!(", {} replayed before", grouped(&count.to_string())),
+    };
     let (good, refused) = (grouped(&good.to_string()), grouped(&refused.len().to_string()));
     let word = if dry_run { "would be appended" } else { "appended to the event log" };
-    eprintln!("{good} {word}, {refused} refused again");
+    eprintln!("{good} {word}, {refused} refused again{before}");
     Ok(())
 }

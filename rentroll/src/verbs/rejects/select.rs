@@ -1,7 +1,10 @@
 //! Which rejects, and how they are read.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use clickhouse::Row;
+use clickhouse::query::Query;
 use rentroll_engines::store::Store;
 use rentroll_schemas::Identity;
 use rentroll_schemas::reject::Reject;
@@ -125,14 +128,37 @@ impl From<RejectRow> for Kept {
     }
 }
 
-/// Those that `filter` lets through and, with `ids`, whose id begins with one of them; newest first, behind `after`.
-pub(super) async fn read(
-    store: &Store,
-    filter: &Filter,
-    ids: &[String],
-    after: Option<&Kept>,
-    limit: u64,
-) -> anyhow::Result<Vec<Kept>> {
+/// A reject that was named by its id, or by the beginning of it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Named {
+    pub(super) id: String,
+    /// When it was appended by a replay, the last time.
+    pub(super) replayed_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct NamedRow {
+    beginning: String,
+    ids: Vec<String>,
+    #[serde(with = "clickhouse::serde::chrono::datetime64::millis")]
+    replayed_at: DateTime<Utc>,
+}
+
+/// Rejects that the filters let through. Parameters: those of [`bound`].
+const SELECTED: &str = "(SELECT *, lower(hex(identity)) AS id FROM rejects FINAL) AS kept \
+    LEFT JOIN (SELECT reject, max(replayed_at) AS at FROM replays WHERE outcome = 'appended' \
+      GROUP BY reject) AS replay ON kept.identity = replay.reject \
+    WHERE ({source:String} = '' OR source = {source:String}) \
+    AND ({reason:String} = '' OR reason = {reason:String}) \
+    AND ({tenant:String} = '' OR tenant = {tenant:String}) \
+    AND rejected_at >= fromUnixTimestamp64Milli({from:Int64}) \
+    AND rejected_at < fromUnixTimestamp64Milli({to:Int64}) \
+    AND (NOT {open:Bool} OR replay.at = toDateTime64(0, 3, 'UTC'))";
+
+/// The end of what a DateTime64 holds.
+const LAST_MS: i64 = 9_000_000_000_000;
+
+fn bound(store: &Store, sql: &str, filter: &Filter, ids: &[String]) -> anyhow::Result<Query> {
     for id in ids {
         if id.is_empty() || id.len() > 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(
@@ -141,24 +167,8 @@ pub(super) async fn read(
         }
     }
     let ids: Vec<String> = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
-    let sql = "SELECT id, toString(source) AS source, place, tenant, toString(reason) AS reason, field, detail, \
-                 rejected_at, backfill, lower(hex(bytes)) AS bytes_hex, replay.at AS replayed_at \
-               FROM (SELECT *, lower(hex(identity)) AS id FROM rejects FINAL) AS kept \
-               LEFT JOIN (SELECT reject, max(replayed_at) AS at FROM replays WHERE outcome = 'appended' \
-                 GROUP BY reject) AS replay ON kept.identity = replay.reject \
-               WHERE ({source:String} = '' OR source = {source:String}) \
-               AND ({reason:String} = '' OR reason = {reason:String}) \
-               AND ({tenant:String} = '' OR tenant = {tenant:String}) \
-               AND rejected_at >= fromUnixTimestamp64Milli({from:Int64}) \
-               AND rejected_at < fromUnixTimestamp64Milli({to:Int64}) \
-               AND (NOT {open:Bool} OR replay.at = toDateTime64(0, 3, 'UTC')) \
-               AND (empty({ids:Array(String)}) OR arrayExists(beginning -> startsWith(id, beginning), {ids:Array(String)})) \
-               AND (rejected_at, id) < (fromUnixTimestamp64Milli({before:Int64}), {before_id:String}) \
-               ORDER BY rejected_at DESC, id DESC LIMIT {limit:UInt64}";
-    // The ends of what a DateTime64 holds.
-    const LAST_MS: i64 = 9_000_000_000_000;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let rows: Vec<RejectRow> = store
+    let query = store
         .client()
         .query(sql)
         .param("source", text(&filter.source))
@@ -167,7 +177,63 @@ pub(super) async fn read(
         .param("from", filter.from.map_or(0, |from| from.timestamp_millis()))
         .param("to", filter.to.map_or(LAST_MS, |to| to.timestamp_millis()))
         .param("open", filter.open)
-        .param("ids", ids)
+        .param("ids", ids);
+    Ok(query)
+}
+
+/// The rejects that `ids` name, each once, of those that `filter` lets through.
+///
+/// # Errors
+/// Wrong use, if an id names none or more than one; what the store says.
+pub(super) async fn named(store: &Store, filter: &Filter, ids: &[String]) -> anyhow::Result<Vec<Named>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT arrayJoin(arrayFilter(beginning -> startsWith(id, beginning), {{ids:Array(String)}})) AS beginning, \
+           groupUniqArray(2)(id) AS ids, max(replay.at) AS replayed_at \
+         FROM {SELECTED} GROUP BY beginning"
+    );
+    let rows: Vec<NamedRow> =
+        bound(store, &sql, filter, ids)?.fetch_all().await.map_err(|error| store.error(error))?;
+    let rows: BTreeMap<String, NamedRow> = rows.into_iter().map(|row| (row.beginning.clone(), row)).collect();
+    let mut found: BTreeMap<String, Named> = BTreeMap::new();
+    for typed in ids {
+        let row = rows.get(&typed.to_ascii_lowercase());
+        let id = match row.map(|row| row.ids.as_slice()) {
+            None | Some([]) => {
+                let of = if filter.is_empty() { "" } else { " of those that the filters let through" };
+                return Err(WrongUse(format!("no reject{of} has an id that begins with `{typed}`")).into());
+            }
+            Some([id]) => id,
+            Some(_) => {
+                return Err(
+                    WrongUse(format!("more than one id begins with `{typed}`: write more of it")).into()
+                );
+            }
+        };
+        let replayed_at = row.map(|row| row.replayed_at).filter(|at| *at != DateTime::UNIX_EPOCH);
+        found.insert(id.clone(), Named { id: id.clone(), replayed_at });
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Those that `filter` lets through and, with `ids`, whose id begins with one of them; newest first, behind `after`.
+pub(super) async fn read(
+    store: &Store,
+    filter: &Filter,
+    ids: &[String],
+    after: Option<&Kept>,
+    limit: u64,
+) -> anyhow::Result<Vec<Kept>> {
+    let sql = format!(
+        "SELECT id, toString(source) AS source, place, tenant, toString(reason) AS reason, field, detail, \
+           rejected_at, backfill, lower(hex(bytes)) AS bytes_hex, replay.at AS replayed_at FROM {SELECTED} \
+         AND (empty({{ids:Array(String)}}) OR arrayExists(beginning -> startsWith(id, beginning), {{ids:Array(String)}})) \
+         AND (rejected_at, id) < (fromUnixTimestamp64Milli({{before:Int64}}), {{before_id:String}}) \
+         ORDER BY rejected_at DESC, id DESC LIMIT {{limit:UInt64}}"
+    );
+    let rows: Vec<RejectRow> = bound(store, &sql, filter, ids)?
         .param("before", after.map_or(LAST_MS, |kept| kept.rejected_at.timestamp_millis()))
         .param("before_id", after.map_or("", |kept| kept.id.as_str()))
         .param("limit", limit)
