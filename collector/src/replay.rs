@@ -31,7 +31,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// With the sources that are configured, the tokens, the names of trusted sources without one, and the present.
+    /// With the sources that are configured, the tokens, the names of trusted sources that are neither, and the present.
     ///
     /// # Errors
     /// (field, reason) of a source that cannot be used.
@@ -41,6 +41,7 @@ impl Rules {
         reserved: Vec<String>,
         now: DateTime<Utc>,
     ) -> Result<Self, (String, String)> {
+        let reserved = sources.iter().flat_map(SourceConfig::names).cloned().chain(reserved).collect();
         let with_format = |source: &SourceConfig| Ok((source.clone(), LineFormat::new(source)?));
         let sources = sources.iter().map(with_format).collect::<Result<_, (String, String)>>()?;
         Ok(Rules { sources, tokens, reserved, now })
@@ -212,6 +213,21 @@ mod tests {
             (reason::FORBIDDEN, "source".into())
         );
         assert_eq!(edge(r#""source":"edge""#).unwrap_err(), (reason::INVALID, "subject".into()));
+    }
+
+    #[test]
+    fn what_a_log_speaks_for_is_closed_to_tenants() {
+        let format = crate::source::Format::Cloudevents;
+        let sources = Some(vec!["billing".to_owned()]);
+        let source = SourceConfig { format, sources, ..SourceConfig::log("web", "web.log") };
+        let rules = Rules::new(&[source], tokens(), Vec::new(), Utc::now()).unwrap();
+        let replayed = |source: &str| {
+            let event = format!(r#"{{"id":"1","type":"t","source":"{source}"}}"#);
+            judge(&reject("http", "http:t1:9:0", "acme", &event), &rules).map_err(|refusal| refusal.field)
+        };
+        assert_eq!(replayed("billing/eu").unwrap_err(), "source");
+        assert_eq!(replayed("web").unwrap_err(), "source");
+        assert!(replayed("bill").is_ok());
     }
 
     #[test]

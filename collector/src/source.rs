@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rentroll_schemas::token::is_source;
 use serde::{Deserialize, Serialize};
 
 use crate::format::LineFormat;
@@ -24,6 +25,10 @@ pub struct SourceConfig {
     /// The field of an access log that names the tenant; by default the client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantField>,
+    /// The sources that CloudEvents lines may bear beside `name`, which no tenant's token may use. Unset: any, and
+    /// nothing is kept from tenants but `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<String>>,
     /// The regular expression of format `regex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
@@ -162,8 +167,16 @@ impl SourceConfig {
         if self.event_type.is_empty() {
             return fail("event_type", "must not be empty");
         }
+        if let Some(wrong) = self.sources.iter().flatten().find(|source| !is_source(source)) {
+            return fail("sources", &format!("`{wrong}` cannot be a source's name"));
+        }
         Sight::new(Path::new(""), &self.paths).map_err(|reason| ("paths".to_owned(), reason))?;
         LineFormat::new(self).map(drop)
+    }
+
+    /// The names that it speaks for, which are closed to tenants: its own, and its `sources`.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(self.sources.iter().flatten())
     }
 
     /// An access log's, with everything else as it is by default.
@@ -174,6 +187,7 @@ impl SourceConfig {
             paths: vec![path.into()],
             format: Format::Combined,
             tenant: None,
+            sources: None,
             pattern: None,
             fields: FieldMap::default(),
             event_type: default_event_type(),

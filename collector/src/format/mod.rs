@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use rentroll_schemas::reject::reason;
+use rentroll_schemas::token::belongs_to;
 use rentroll_schemas::{Event, EventError};
 
 use self::fields::Mapping;
@@ -71,6 +72,12 @@ impl LineFormat {
             Format::Json | Format::Regex if source.tenant.is_some() => {
                 return fail("tenant", "for this format, `fields.tenant` names the field");
             }
+            Format::Combined | Format::Common | Format::Json | Format::Regex if source.sources.is_some() => {
+                return fail(
+                    "sources",
+                    "is only for format `cloudevents`: other lines have the source's name",
+                );
+            }
             Format::Regex => {}
             _ if source.pattern.is_some() => return fail("pattern", "is only for format `regex`"),
             _ => {}
@@ -91,6 +98,23 @@ impl LineFormat {
         Ok(LineFormat { source: source.clone(), kind })
     }
 
+    /// Whoever may write to a log that brings its own sources could else speak for any of them.
+    fn of_source<'a>(&self, event: Event<'a>) -> Result<Event<'a>, Refusal> {
+        let is_own =
+            self.source.sources.is_none() || self.source.names().any(|name| belongs_to(&event.source, name));
+        match is_own {
+            true => Ok(event),
+            false => Err(Refusal {
+                reason: reason::FORBIDDEN,
+                field: "source".to_owned(),
+                detail: format!(
+                    "`{}` is neither `{}` nor among its `sources`, nor below one of them",
+                    event.source, self.source.name
+                ),
+            }),
+        }
+    }
+
     /// Reads `line`. `id` is the line's own: its place in its file.
     ///
     /// # Errors
@@ -98,7 +122,7 @@ impl LineFormat {
     pub fn read<'a>(&'a self, line: &'a [u8], id: &'a str) -> Result<Event<'a>, Refusal> {
         match &self.kind {
             Kind::Access(tenant) => access::parse(line)?.into_event(&self.source, *tenant, Cow::Borrowed(id)),
-            Kind::Cloudevents => Ok(Event::from_json(line)?),
+            Kind::Cloudevents => self.of_source(Event::from_json(line)?),
             Kind::Json(mapping) => mapping.event(&self.source, &json::values(mapping, line)?, id),
             Kind::Pattern(pattern) => pattern.mapping.event(&self.source, &pattern.values(line)?, id),
         }

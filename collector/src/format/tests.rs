@@ -56,6 +56,34 @@ fn json_fields_are_found_nested_flat_and_in_any_order() {
 }
 
 #[test]
+fn cloudevents_speak_for_the_sources_that_are_listed() {
+    let with = |sources: Option<&[&str]>| SourceConfig {
+        format: Format::Cloudevents,
+        sources: sources.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        ..SourceConfig::log("api", "api.log")
+    };
+    let read = |config: &SourceConfig, source: &str| {
+        let line = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"{source}","type":"t","subject":"acme","time":"2015-05-17T10:05:03Z"}}"#
+        );
+        let read =
+            LineFormat::new(config).unwrap().read(line.as_bytes(), "1").map(|event| event.source.to_string());
+        read.map_err(|refusal| (refusal.reason, refusal.field))
+    };
+    let listed = with(Some(&["edge"]));
+    for (source, is_own) in
+        [("api", true), ("api/1", true), ("edge", true), ("edge/eu", true), ("edges", false), ("web", false)]
+    {
+        let expected = is_own.then(|| source.to_owned()).ok_or((reason::FORBIDDEN, "source".to_owned()));
+        assert_eq!(read(&listed, source), expected);
+        assert!(read(&with(None), source).is_ok());
+    }
+    assert!(read(&with(Some(&[])), "api/1").is_ok() && read(&with(Some(&[])), "edge").is_err());
+    assert_eq!(with(Some(&["a/b"])).check().unwrap_err().0, "sources");
+    assert_eq!(SourceConfig { sources: Some(Vec::new()), ..json() }.check().unwrap_err().0, "sources");
+}
+
+#[test]
 fn json_refuses_by_field() {
     let format = LineFormat::new(&json()).unwrap();
     for (line, field) in [

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rentroll_schemas::token::is_source;
 use serde::{Deserialize, Serialize};
 
 use crate::outgoing::VALUE_BYTES_MAX;
@@ -65,6 +66,10 @@ pub struct TlsConfig {
     /// Whether clients must show a certificate, even those with a token.
     #[serde(default)]
     pub client_cert_required: bool,
+    /// The sources that certificates may speak for, which no tenant's token may use. Unset: whatever a certificate
+    /// names, and nothing is kept from tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<String>>,
 }
 
 impl Default for HttpConfig {
@@ -115,14 +120,61 @@ impl HttpConfig {
                 return Err((key.to_owned(), format!("must be from {least} to {most}")));
             }
         }
-        match self.reserved_sources.iter().find(|name| !rentroll_schemas::token::is_source(name)) {
-            Some(name) => Err(("reserved_sources".to_owned(), format!("`{name}` cannot be a source's name"))),
-            None => match &self.tls {
-                Some(tls) if tls.client_cert_required && tls.client_ca.is_none() => {
-                    Err(("tls.client_cert_required".to_owned(), "needs `client_ca`".to_owned()))
-                }
-                _ => Ok(()),
-            },
+        names("reserved_sources", &self.reserved_sources)?;
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)
+    }
+
+    /// The names that no tenant's token may use, beside those of source tokens and configured sources.
+    pub fn reserved(&self) -> impl Iterator<Item = &String> {
+        let of_certificates = self.tls.iter().filter_map(|tls| tls.sources.as_ref()).flatten();
+        self.reserved_sources.iter().chain(of_certificates)
+    }
+}
+
+impl TlsConfig {
+    fn check(&self) -> Result<(), (String, String)> {
+        if self.client_cert_required && self.client_ca.is_none() {
+            return Err(("tls.client_cert_required".to_owned(), "needs `client_ca`".to_owned()));
         }
+        let Some(sources) = &self.sources else { return Ok(()) };
+        if self.client_ca.is_none() {
+            return Err(("tls.sources".to_owned(), "needs `client_ca`".to_owned()));
+        }
+        names("tls.sources", sources)
+    }
+}
+
+fn names(key: &str, names: &[String]) -> Result<(), (String, String)> {
+    match names.iter().find(|name| !is_source(name)) {
+        Some(name) => Err((key.to_owned(), format!("`{name}` cannot be a source's name"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sources_are_names_and_those_of_certificates_need_roots() {
+        let tls = |client_ca: Option<&str>, sources: &[&str]| HttpConfig {
+            tls: Some(TlsConfig {
+                cert: "a".into(),
+                key: "b".into(),
+                client_ca: client_ca.map(PathBuf::from),
+                client_cert_required: false,
+                sources: Some(sources.iter().map(|name| (*name).to_owned()).collect()),
+            }),
+            reserved_sources: vec!["gateway".to_owned()],
+            ..HttpConfig::default()
+        };
+        let good = tls(Some("c"), &["edge.example"]);
+        good.check().unwrap();
+        assert_eq!(good.reserved().collect::<Vec<_>>(), ["gateway", "edge.example"]);
+        for wrong in [tls(None, &["edge.example"]), tls(Some("c"), &["edge/eu"])] {
+            assert_eq!(wrong.check().unwrap_err().0, "tls.sources");
+        }
+        let wrong = HttpConfig { reserved_sources: vec!["a/b".to_owned()], ..HttpConfig::default() };
+        assert_eq!(wrong.check().unwrap_err().0, "reserved_sources");
     }
 }

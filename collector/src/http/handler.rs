@@ -21,6 +21,7 @@ use super::body::{self, BodyError, Encoding, Share};
 use super::judge::{self, Refused, Rules};
 use super::media::{self, Form};
 use super::split;
+use super::tls::Certified;
 use crate::format::Refusal;
 use crate::outgoing::{self, Load};
 
@@ -34,11 +35,7 @@ const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_WAIT: Duration = Duration::from_secs(2);
 
 /// Answers `request`. `certified` is who the client's certificate names.
-pub(super) async fn handle(
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    certified: Option<Speaker>,
-) -> Answer {
+pub(super) async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, certified: Certified) -> Answer {
     let request_id = format!("{:016x}", rand::random::<u64>());
     let _counted = Counted::new(shared);
     let (head, mut incoming) = request.into_parts();
@@ -88,7 +85,7 @@ async fn serve(
     request_id: &str,
     head: &hyper::http::request::Parts,
     incoming: &mut Incoming,
-    certified: Option<Speaker>,
+    certified: Certified,
 ) -> Result<Answer, Problem> {
     if !matches!(head.uri.path(), "/v1/events" | "/api/v1/events") {
         return Err(Problem::not_found());
@@ -128,13 +125,17 @@ async fn serve(
     })
 }
 
-fn speaker(shared: &Shared, headers: &HeaderMap, certified: Option<Speaker>) -> Result<Speaker, Problem> {
+fn speaker(shared: &Shared, headers: &HeaderMap, certified: Certified) -> Result<Speaker, Problem> {
     let Some(value) = headers.get(AUTHORIZATION) else {
-        return certified.ok_or_else(|| {
-            Problem::unauthorized(
+        return match certified {
+            Certified::Source(speaker) => Ok(speaker),
+            Certified::Unlisted(name) => Err(Problem::unauthorized(format!(
+                "the certificate is for `{name}`, which is not among collector.http.tls.sources"
+            ))),
+            Certified::Nobody => Err(Problem::unauthorized(
                 "no token: send `authorization: Bearer rr_…`; `rentroll tokens create` makes one",
-            )
-        });
+            )),
+        };
     };
     let secret = value.to_str().ok().and_then(|value| {
         let (scheme, secret) = value.split_once(' ')?;

@@ -15,9 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Shared;
-use super::auth::Speaker;
 use super::handler;
-use super::tls;
+use super::tls::Certified;
 
 /// What a connection past the limit is told; it is not worth a parser.
 const FULL: &[u8] =
@@ -75,12 +74,12 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     shared.metrics.connections.inc();
     match &shared.tls {
-        None => serve(stream, &shared, None, stop).await,
+        None => serve(stream, &shared, Certified::Nobody, stop).await,
         Some(tls) => {
             let head = Duration::from_millis(shared.config.head_timeout_ms);
             match tokio::time::timeout(head, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let certified = tls::certified(stream.get_ref().1);
+                    let certified = tls.certified(stream.get_ref().1);
                     serve(stream, &shared, certified, stop).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -94,7 +93,7 @@ async fn connection(
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     shared: &Arc<Shared>,
-    certified: Option<Speaker>,
+    certified: Certified,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = &shared.config;

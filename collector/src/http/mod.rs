@@ -124,7 +124,7 @@ impl Ingest {
         let Setup { config, tokens, mut sources, intake, packer, metrics, records, health } = setup;
         let wanted = config.listen.unwrap_or(config::LISTEN);
         let failed = |error| HttpError::Listen { address: wanted, error };
-        sources.extend(config.reserved_sources.iter().cloned());
+        sources.extend(config.reserved().cloned());
         let keys = auth::Keys::open(tokens, sources)?;
         let tls = config.tls.clone().map(tls::Tls::open).transpose()?;
         let has_tls = tls.is_some();

@@ -118,11 +118,31 @@ fn wrong(key: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> TlsE
     TlsError::File { key, path: path.to_owned(), reason: reason.to_string() }
 }
 
-/// The trusted source that the client's certificate names: its first DNS name that can be one. The handshake has
-/// proved the certificate and its key already.
-pub fn certified(connection: &ServerConnection) -> Option<Speaker> {
-    let certificate = connection.peer_certificates()?.first()?;
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let name = certificate.valid_dns_names().find(|name| is_source(name))?.to_owned();
-    Some(Speaker::of_certificate(&name))
+/// Whom a client's certificate names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certified {
+    /// Nobody: there is none, or it has no name that can be a source's.
+    Nobody,
+    /// A trusted source.
+    Source(Speaker),
+    /// A name that `collector.http.tls.sources` does not have.
+    Unlisted(String),
+}
+
+impl Tls {
+    /// The trusted source that the client's certificate names: its first DNS name that can be one. The handshake has
+    /// proved the certificate and its key already.
+    pub fn certified(&self, connection: &ServerConnection) -> Certified {
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        let certificate = certificate.and_then(|found| webpki::EndEntityCert::try_from(found).ok());
+        let name =
+            certificate.as_ref().and_then(|found| found.valid_dns_names().find(|name| is_source(name)));
+        match (name, &self.config.sources) {
+            (None, _) => Certified::Nobody,
+            (Some(name), Some(listed)) if !listed.iter().any(|source| source == name) => {
+                Certified::Unlisted(name.to_owned())
+            }
+            (Some(name), _) => Certified::Source(Speaker::of_certificate(name)),
+        }
+    }
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rentroll_collector::http::config::{HttpConfig, TlsConfig};
+use rentroll_schemas::token::{Grant, Token, Tokens};
 use rentroll_schemas::topics::Topic;
 use rentroll_testing::http::{Answer, request};
 use rentroll_testing::wait_until;
@@ -41,6 +43,11 @@ fn serve(dir: &Path, issuer: &Issuer) {
 }
 
 fn rig(server: &Issuer, clients: Option<(&Issuer, bool)>) -> Rig {
+    rig_for(server, clients, None)
+}
+
+/// With the sources that certificates may speak for.
+fn rig_for(server: &Issuer, clients: Option<(&Issuer, bool)>, sources: Option<&[&str]>) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     serve(dir.path(), server);
     if let Some((issuer, _)) = clients {
@@ -51,6 +58,7 @@ fn rig(server: &Issuer, clients: Option<(&Issuer, bool)>) -> Rig {
         key: dir.path().join("server.key"),
         client_ca: clients.map(|_| dir.path().join("clients.pem")),
         client_cert_required: clients.is_some_and(|(_, required)| required),
+        sources: sources.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
     };
     let log = crate::rig::open_log(&dir.path().join("log"));
     let config = HttpConfig { tls: Some(tls), head_timeout_ms: 1_000, ..HttpConfig::default() };
@@ -111,6 +119,37 @@ fn a_client_certificate_names_a_trusted_source() {
     assert_eq!(rig.read(Topic::Usage).len(), 1);
     let place = String::from_utf8(rig.read(Topic::Rejects)[0].value.to_vec()).unwrap();
     assert!(place.contains("http:cert-edge.example:"), "{place}");
+}
+
+#[test]
+fn certificates_speak_for_the_sources_that_are_listed_and_tenants_do_not() {
+    let (server, clients) = (root("server-root"), root("client-root"));
+    let rig = rig_for(&server, Some((&clients, false)), Some(&["edge.example"]));
+    let grant = Grant::Tenant { tenant: "acme".into() };
+    let (token, secret) = Token::make("t1".into(), &[7; 32], grant, String::new(), Utc::now(), None);
+    std::fs::write(rig.dir.path().join("tokens.toml"), Tokens { tokens: vec![token] }.to_toml().unwrap())
+        .unwrap();
+    let edge = issue(&clients, "edge.example", ExtendedKeyUsagePurpose::ClientAuth);
+    let other = issue(&clients, "other.example", ExtendedKeyUsagePurpose::ClientAuth);
+    let own = event("edge.example", 1, "acme");
+    assert_eq!(post(&rig, &server, Some(&edge), &[JSON], &own).unwrap().status, 204);
+    let refused = post(&rig, &server, Some(&other), &[JSON], &event("other.example", 1, "acme")).unwrap();
+    assert_eq!(refused.status, 401);
+    for part in ["other.example", "collector.http.tls.sources"] {
+        assert!(refused.body.contains(part), "{}", refused.body);
+    }
+    // A token goes before the certificate, and what the certificates speak for is closed to it.
+    let bearer = format!("Bearer {secret}");
+    let headers = [JSON, ("authorization", &bearer)];
+    let by_token =
+        |source: &str| post(&rig, &server, Some(&other), &headers, &event(source, 2, "acme")).unwrap();
+    assert_eq!(
+        wait_until(Duration::from_secs(5), || (by_token("api").status == 204).then_some(())),
+        Some(())
+    );
+    let refused = by_token("edge.example/eu");
+    assert_eq!((refused.status, refused.body.contains("trusted source")), (403, true), "{}", refused.body);
+    assert_eq!(by_token("other.example").status, 204);
 }
 
 #[test]

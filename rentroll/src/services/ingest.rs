@@ -9,6 +9,7 @@ use chrono::Utc;
 use rentroll_collector::collect::{self, Mode};
 use rentroll_collector::http::metrics::HttpMetrics;
 use rentroll_collector::http::{Ingest, Setup};
+use rentroll_collector::source::SourceConfig;
 use rentroll_collector::spool::Spool;
 use rentroll_collector::spool::drain::Drain;
 use rentroll_collector::spool::intake::Intake;
@@ -121,7 +122,7 @@ impl Ingesting {
             intake: Intake::new(with.log.clone(), spool, http.ack, takeover),
             config: http,
             tokens: config.path(&config.files.tokens),
-            sources: config.collector.sources.iter().map(|source| source.name.clone()).collect(),
+            sources: config.collector.sources.iter().flat_map(SourceConfig::names).cloned().collect(),
             packer: with.collector.packer.clone(),
             metrics: HttpMetrics::register(&with.registry)?,
             records: with.collector.metrics.records.clone(),

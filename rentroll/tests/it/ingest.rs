@@ -233,6 +233,35 @@ fn a_collector_with_certificates_takes_from_those_who_show_one() {
 }
 
 #[test]
+fn a_log_of_cloudevents_speaks_for_what_is_listed_and_tenants_do_not() {
+    let (rig, address) = Rig::receiving(
+        "[[collector.sources]]\nname = \"web\"\nkind = \"log\"\npaths = [\"events.jsonl\"]\n\
+         format = \"cloudevents\"\nsources = [\"billing\"]\n",
+    );
+    let event = |source: &str| {
+        let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        format!(
+            r#"{{"specversion":"1.0","id":"1","source":"{source}","type":"t","subject":"acme","time":"{time}"}}"#
+        )
+    };
+    let lines = ["web/1", "billing/eu", "elsewhere"].map(event).join("\n");
+    std::fs::write(rig.path("events.jsonl"), lines + "\n").unwrap();
+    let tenant = secret(&rig, &["--tenant", "acme"]);
+    let running = rig.spawn(&["up"]);
+    wait_until(Duration::from_secs(30), || post(address, &tenant, "[]").ok()).unwrap();
+    for (source, status) in [("billing/eu", 403), ("billing", 403), ("web", 403), ("api", 204)] {
+        assert_eq!(post(address, &tenant, &event(source)).unwrap().status, status, "{source}");
+    }
+    drop(running);
+    rig.ok(&["up", "--once"]);
+    let sources: Vec<String> =
+        rig.query("SELECT groupArray(source) FROM (SELECT source FROM events ORDER BY source)");
+    assert_eq!(sources, ["api", "billing/eu", "web/1"]);
+    let rejects = rig.json(&["rejects", "list", "--json"]);
+    assert_eq!(rejects.as_array().unwrap().len(), 4, "{rejects}");
+}
+
+#[test]
 fn without_tokens_there_is_no_open_door() {
     let rig = Rig::with_config(None);
     let said = rig.fails(2, &["collect"]);
