@@ -152,8 +152,6 @@ pub struct Batch {
     pub by_reason: BTreeMap<String, u64>,
     /// Stored events by tenant.
     pub by_tenant: Vec<(String, u64)>,
-    /// Identities that this batch's events correct: their hours are no longer what the rollups say.
-    pub corrected: Vec<Identity>,
 }
 
 impl Batch {
@@ -243,11 +241,9 @@ impl Batch {
             columns.fetch(places);
             for place in places {
                 let row = &columns.rows[*place as usize];
-                let correction = columns.correction(row);
-                let counts = !matches!(correction, Some((CorrectionKind::Voids, _)));
+                let counts = !matches!(columns.correction(row), Some((CorrectionKind::Voids, _)));
                 let matched = if counts { rollup.add(meters, columns, row) } else { 0 };
                 self.unmatched += u64::from(counts && matched == 0);
-                self.corrected.extend(correction.map(|(_, corrected)| corrected));
                 by_tenant[row.tenant as usize] += 1;
                 let arrival = DateTime::from_timestamp_millis(row.arrived_at_ms).unwrap_or_default();
                 self.new.push((row.identity, arrival));
