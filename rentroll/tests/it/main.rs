@@ -16,4 +16,5 @@ mod overflow;
 mod power;
 mod replay;
 mod rig;
+mod topics;
 mod torture;
