@@ -167,6 +167,8 @@ fn what_is_not_supported_is_answered_with_what_is() {
     let answer = rig.post(&secret, &[("content-type", "text/csv")], b"a,b");
     assert_eq!(answer.status, 415);
     assert!(answer.header("accept-post").unwrap().contains("application/cloudevents-batch+json"));
+    let answer = rig.post(&secret, &[("content-type", "application/xml"), ("ce-id", "1")], b"<a/>");
+    assert_eq!((answer.status, answer.body.contains("application/xml")), (415, true), "{}", answer.body);
     let answer = rig.post(&secret, &[JSON, ("content-encoding", "br")], b"{}");
     assert_eq!((answer.status, answer.header("accept-encoding")), (415, Some("gzip, zstd, identity")));
     let exchange = |method, path| {
@@ -179,4 +181,22 @@ fn what_is_not_supported_is_answered_with_what_is() {
     assert_eq!(exchange("POST", "/v2/events").status, 404);
     let answer = exchange("GET", "/v1/events");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+}
+
+#[test]
+fn attributes_that_are_not_known_are_passed_over_and_not_kept() {
+    let mut rig = Rig::new(HttpConfig::default());
+    let secret = rig.tenant("acme");
+    let further = r#"{"traceparent":"00-secret","dataschema":"urn:secret","datacontenttype":"text/secret","#;
+    let structured = event("api", 1, "acme").replacen('{', further, 1);
+    assert_eq!(rig.post(&secret, &[JSON], structured.as_bytes()).status, 204);
+    let binary = [JSON, ("ce-specversion", "1.0"), ("ce-id", "2"), ("ce-source", "api"), ("ce-type", "t")];
+    let headers = [&binary[..], &[("ce-traceparent", "00-secret")]].concat();
+    assert_eq!(rig.post(&secret, &headers, b"{\"rows\":7}").status, 204);
+    let kept = rig.read(Topic::Usage);
+    assert_eq!(kept.len(), 2);
+    for record in kept {
+        let text = String::from_utf8(record.value.to_vec()).unwrap();
+        assert!(text.contains("rows") && !text.contains("secret") && !text.contains("trace"), "{text}");
+    }
 }
