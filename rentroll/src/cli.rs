@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rentroll_collector::collect::Mode;
 
 use crate::context::Context;
 use crate::memory;
@@ -38,11 +39,11 @@ pub enum Command {
     /// Run everything on one machine: collector, aggregator, API and console.
     Up(verbs::up::Args),
     /// Run the collector: sources to event log.
-    Collect(verbs::up::Args),
+    Collect(verbs::up::CollectArgs),
     /// Run the aggregator: event log to ClickHouse.
-    Aggregate(verbs::up::Args),
-    /// Run the console.
-    Serve(verbs::up::Args),
+    Aggregate(verbs::up::AggregateArgs),
+    /// Run the console, and the embedded store for other parts.
+    Serve,
     /// Bring the store's schema up to this binary's.
     Migrate,
     /// Make the event log's topics in Kafka.
@@ -153,15 +154,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(cli.config);
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Up(args) => verbs::up::run(&context, args, Parts::ALL).await,
+            Command::Up(args) => verbs::up::run(&context, args.mode(), Parts::ALL).await,
             Command::Collect(args) => {
-                verbs::up::run(&context, args, Parts { collector: true, ..Parts::default() }).await
+                verbs::up::run(&context, args.mode(), Parts { collector: true, ..Parts::default() }).await
             }
             Command::Aggregate(args) => {
-                verbs::up::run(&context, args, Parts { aggregator: true, ..Parts::default() }).await
+                verbs::up::run(&context, args.mode(), Parts { aggregator: true, ..Parts::default() }).await
             }
-            Command::Serve(args) => {
-                verbs::up::run(&context, args, Parts { console: true, ..Parts::default() }).await
+            Command::Serve => {
+                verbs::up::run(&context, Mode::default(), Parts { console: true, ..Parts::default() }).await
             }
             Command::Migrate => verbs::migrate::run(&context).await,
             Command::Topics(args) => verbs::topics::run(&context, args).await,

@@ -7,7 +7,7 @@ use crate::config::{Config, LogKind};
 use crate::context::Context;
 use crate::services::{self, Parts, System, progress};
 
-/// Arguments of the running verbs.
+/// Arguments of `rentroll up`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,11 +23,59 @@ pub struct Args {
     from_start: bool,
 }
 
+/// Arguments of `rentroll collect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rentroll collect          follow the sources and listen for events until Ctrl-C
+  rentroll collect --once   read the sources to their ends, empty the spool, and leave; nobody is listened to")]
+pub struct CollectArgs {
+    /// End when the sources' files have been read and the spool is empty.
+    #[arg(long)]
+    once: bool,
+    /// Read the sources' files from their beginnings; what was read before is recognised as duplicate.
+    #[arg(long)]
+    from_start: bool,
+}
+
+/// Arguments of `rentroll aggregate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rentroll aggregate          aggregate what comes until Ctrl-C; any number of these share the partitions in Kafka
+  rentroll aggregate --once   aggregate all that is in the log, and leave")]
+pub struct AggregateArgs {
+    /// End when everything in the log is aggregated.
+    #[arg(long)]
+    once: bool,
+}
+
+impl Args {
+    /// How to run.
+    pub fn mode(&self) -> Mode {
+        Mode { once: self.once, from_start: self.from_start }
+    }
+}
+
+impl CollectArgs {
+    /// How to run.
+    pub fn mode(&self) -> Mode {
+        Mode { once: self.once, from_start: self.from_start }
+    }
+}
+
+impl AggregateArgs {
+    /// How to run.
+    pub fn mode(&self) -> Mode {
+        Mode { once: self.once, from_start: false }
+    }
+}
+
 /// Runs `parts`.
 ///
 /// # Errors
 /// Says which part could not start, or failed, and why.
-pub async fn run(context: &Context, args: Args, parts: Parts) -> anyhow::Result<Exit> {
+pub async fn run(context: &Context, mode: Mode, parts: Parts) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let nothing_comes = config.collector.sources.is_empty() && !config.ingest_is_on();
     if parts.collector && nothing_comes && !parts.aggregator {
@@ -38,10 +86,9 @@ pub async fn run(context: &Context, args: Args, parts: Parts) -> anyhow::Result<
         )
         .into());
     }
-    let mode = Mode { once: args.once, from_start: args.from_start };
     let mut system = System::start(&config, parts, mode).await?;
     announce(&config, &system, parts);
-    if args.once {
+    if mode.once {
         let shown = progress::Shown::start(system.progress.clone());
         let drained = tokio::select! {
             drained = system.drain() => drained,
