@@ -96,4 +96,5 @@ fn dedup_knows_what_it_was_told() {
     let report = bench(&["dedup", "--events", "200000", "--rows", "20000"]);
     assert_eq!(number(&report, "/filters/missed"), 0.0);
     assert_eq!(number(&report, "/store/rows"), 20_000.0);
+    assert_eq!((number(&report, "/store/missed"), number(&report, "/store/lookup_missed")), (0.0, 0.0));
 }

@@ -11,7 +11,7 @@ use crate::output;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rentroll bench all            some forty minutes on two cores
+  rentroll bench all            about an hour on two cores
   rentroll bench all --quick    a tenth of the events: to see that all of it runs
   rentroll bench all --json     one document, by benchmark
 
@@ -42,6 +42,12 @@ const ALL: &[Bench] = &[
         name: "pipeline",
         arguments: &["pipeline", "--runs", "3"],
         quick: &["pipeline", "--events", "200000"],
+        has_peers: true,
+    },
+    Bench {
+        name: "pipeline-compact",
+        arguments: &["pipeline", "--encoding", "compact", "--runs", "3"],
+        quick: &["pipeline", "--encoding", "compact", "--events", "200000"],
         has_peers: true,
     },
     Bench { name: "ingest", arguments: &["ingest"], quick: &["ingest", "--seconds", "1"], has_peers: true },
