@@ -3,7 +3,7 @@
 //! Of several aggregators the one that reads partition 0 of the main lane does it; two at once, for the moment of a
 //! rebalance, do no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,7 +28,7 @@ const STANDBY_EVERY: Duration = Duration::from_secs(1);
 /// How late a stop is noticed between two passes.
 const STOP_WAIT: Duration = Duration::from_millis(50);
 /// Hours checked in one pass: the rest follows in the next, at once, so that a stop does not wait for long.
-const HOURS_AT_ONCE: usize = 24;
+const HOURS_AT_ONCE: usize = 100;
 /// After an outage the hours of so many days are checked.
 const CAUGHT_UP_DAYS: i64 = 2;
 
@@ -64,34 +64,15 @@ pub struct Pass {
     pub has_more: bool,
 }
 
-/// An hour that is to be checked.
-struct Open {
-    from: DateTime<Utc>,
-    marks: Vec<dirty::Mark>,
+/// What is checked: hours against events, or days against hours.
+#[derive(Clone, Copy)]
+enum Level {
+    Hours,
+    Days,
 }
 
-impl From<(DateTime<Utc>, Vec<dirty::Mark>)> for Open {
-    fn from((from, marks): (DateTime<Utc>, Vec<dirty::Mark>)) -> Self {
-        Open { from, marks }
-    }
-}
-
-impl Open {
-    fn why(&self) -> &str {
-        self.marks.first().map_or("", |mark| mark.why.as_str())
-    }
-
-    /// How many of `hours`, which begin with this one, follow each other and are checked for the same reason.
-    fn run(&self, hours: &[Open]) -> usize {
-        let mut next = self.from;
-        let follows = |hour: &&Open| {
-            let follows = hour.from == next && hour.why() == self.why();
-            next += TimeDelta::hours(1);
-            follows
-        };
-        hours.iter().take_while(follows).count()
-    }
-}
+/// Hours that are to be checked for one reason, with their marks.
+type Open = BTreeMap<Span, Vec<dirty::Mark>>;
 
 impl Keeper {
     /// One pass: hours that have ended, hours of corrections, hours that are marked.
@@ -109,101 +90,91 @@ impl Keeper {
     /// The store's.
     pub async fn settle(&self) -> Result<Pass, RepairError> {
         corrections::mark_hours(&self.store).await?;
-        let open = dirty::open(&self.store).await?;
+        let mut open: Vec<_> = dirty::open(&self.store).await?.into_iter().collect();
         let left = open.len().saturating_sub(HOURS_AT_ONCE);
         let mut pass = Pass { left, has_more: left > 0, ..Pass::default() };
-        let mut open: Vec<Open> = open.into_iter().map(Open::from).collect();
         // What a correction changed is wrong for certain; what a repeated batch touched, hardly ever.
-        open.sort_by_key(|hour| hour.marks.iter().all(|mark| mark.why != CORRECTION));
+        open.sort_by_key(|(_, marks)| marks.iter().all(|mark| mark.why != CORRECTION));
         open.truncate(HOURS_AT_ONCE);
-        let mut days: BTreeMap<Span, Vec<Open>> = BTreeMap::new();
-        for hour in open {
-            days.entry(Span::day_of(hour.from)).or_default().push(hour);
+        let mut by_reason: BTreeMap<String, Open> = BTreeMap::new();
+        for (hour, marks) in open {
+            let why = marks.first().map_or("", |mark| mark.why.as_str());
+            by_reason.entry(why.to_owned()).or_default().insert(Span::hour(hour), marks);
         }
-        for (day, mut hours) in days {
-            hours.sort_by_key(|hour| hour.from);
-            self.day(day, &hours, &mut pass).await?;
+        for (why, hours) in by_reason {
+            self.settle_hours(&why, &hours, &mut pass).await?;
         }
         Ok(pass)
     }
 
-    /// Checks `hours` of `day`, oldest first, then the day: it is what its hours are, once they are right.
-    async fn day(&self, day: Span, hours: &[Open], pass: &mut Pass) -> Result<(), RepairError> {
-        let mut settled: Vec<&Open> = Vec::new();
-        let mut differences = Vec::new();
-        let mut rest = hours;
-        while let Some(first) = rest.first() {
-            let (run, others) = rest.split_at(first.run(rest));
-            rest = others;
-            settled.extend(self.run(run, &mut differences).await?);
-        }
-        pass.left += hours.len() - settled.len();
-        let Some(first) = settled.first() else { return Ok(()) };
-        let is_last = |hour: &&Open| hour.from + TimeDelta::hours(1) == day.to;
-        let is_doubtful = |hour: &&Open| hour.why() != ENDED;
-        if !differences.is_empty() || settled.iter().any(|hour| is_last(hour) || is_doubtful(hour)) {
-            match self.proof(first.why()).days(day).await? {
-                Outcome::Settled(of_day) => {
-                    differences.extend(of_day.into_iter().map(|one| (first.why(), one.table)));
-                }
-                Outcome::Expired => {}
-                Outcome::InMotion => {
-                    pass.left += settled.len();
-                    return Ok(());
-                }
-            }
-        }
+    /// Checks `hours`, then their days: a day is what its hours are, once they are right.
+    async fn settle_hours(&self, why: &str, hours: &Open, pass: &mut Pass) -> Result<(), RepairError> {
+        let mut found = Vec::new();
+        let spans: Vec<Span> = hours.keys().copied().collect();
+        let mut settled = self.run(Level::Hours, &spans, why, &mut found).await?;
+        let needs_day = |hour: &&Span| {
+            let is_last = hour.to == Span::day_of(hour.from).to;
+            !found.is_empty() || is_last || why != ENDED
+        };
+        let days: BTreeSet<Span> =
+            settled.iter().filter(needs_day).map(|hour| Span::day_of(hour.from)).collect();
+        let days: Vec<Span> = days.into_iter().collect();
+        let settled_days = self.run(Level::Days, &days, why, &mut found).await?;
+        settled.retain(|hour| {
+            let day = Span::day_of(hour.from);
+            settled_days.contains(&day) || !days.contains(&day)
+        });
         if let Some(metrics) = &self.metrics {
-            for hour in &settled {
-                // A table with nothing to repair shows as 0, and not as missing.
-                for table in Table::ALL {
-                    metrics.repairs.with_label_values(&[table.name(), hour.why()]).inc_by(0);
-                }
-            }
-            for (why, table) in &differences {
-                metrics.repairs.with_label_values(&[table.name(), why]).inc();
+            for table in Table::ALL {
+                let count = found.iter().filter(|one| **one == table).count() as u64;
+                metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
             }
         }
-        for hour in &settled {
-            dirty::close(&self.store, &hour.marks).await?;
-        }
+        let marks: Vec<dirty::Mark> =
+            settled.iter().filter_map(|hour| hours.get(hour)).flatten().cloned().collect();
+        dirty::close(&self.store, &marks).await?;
         pass.checked += settled.len();
-        pass.repaired += differences.len();
+        pass.repaired += found.len();
+        pass.left += hours.len() - settled.len();
         Ok(())
     }
 
-    /// Checks hours that follow each other, as many at once as can be; returns those that were checked to the end.
-    async fn run<'a>(
+    /// Checks `spans`, in their order, as many at once as can be, and what lies between them with them. Returns those that
+    /// were checked to the end; adds the tables of the cells that differed to `found`.
+    async fn run(
         &self,
-        run: &'a [Open],
-        differences: &mut Vec<(&'a str, Table)>,
-    ) -> Result<Vec<&'a Open>, RepairError> {
+        level: Level,
+        spans: &[Span],
+        why: &str,
+        found: &mut Vec<Table>,
+    ) -> Result<Vec<Span>, RepairError> {
+        let proof = Proof { store: &self.store, meters: &self.meters, repairs: true, why };
         let mut settled = Vec::new();
-        let mut parts = vec![run];
+        let mut parts = vec![spans];
         while let Some(part) = parts.pop() {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-            let span = Span { from: first.from, to: Span::hour(last.from).to };
-            let proof = self.proof(first.why());
-            if part.len() > 1 && proof.events(span).await? > EVENTS_AT_ONCE {
-                parts.extend(part.chunks(part.len().div_ceil(2)).rev());
-                continue;
-            }
-            match proof.hours(span).await? {
-                Outcome::Settled(found) => {
-                    differences.extend(found.into_iter().map(|one| (first.why(), one.table)));
+            let whole = Span { from: first.from, to: last.to };
+            let is_many = part.len() > 1;
+            let is_too_much = is_many && proof.events(whole).await? > EVENTS_AT_ONCE;
+            let outcome = match level {
+                _ if is_too_much => Outcome::InMotion,
+                Level::Hours => proof.hours(whole).await?,
+                Level::Days => proof.days(whole).await?,
+            };
+            match outcome {
+                Outcome::Settled(differences) => {
+                    found.extend(differences.into_iter().map(|one| one.table));
                     settled.extend(part);
                 }
-                // One hour that is being written, or is past its time, must not keep the others back.
-                Outcome::InMotion | Outcome::Expired if part.len() > 1 => parts.extend(part.chunks(1).rev()),
+                // One that is being written, or is past its time, must not keep the others back.
+                Outcome::InMotion | Outcome::Expired if is_many => {
+                    parts.extend(part.chunks(part.len().div_ceil(2)).rev());
+                }
                 Outcome::Expired => settled.extend(part),
                 Outcome::InMotion => {}
             }
         }
         Ok(settled)
-    }
-
-    fn proof<'a>(&'a self, why: &'a str) -> Proof<'a> {
-        Proof { store: &self.store, meters: &self.meters, repairs: true, why }
     }
 
     /// Marks the hours that have ended since the last one that was marked so.

@@ -148,7 +148,7 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     let sources = &config.collector.sources;
     // As the door that they came by has it.
     let of_sources = sources.iter().map(|source| &source.name);
-    let reserved = of_sources.chain(&config.collector.http.reserved_sources).cloned().collect();
+    let reserved = of_sources.chain(config.collector.http.reserved()).cloned().collect();
     Rules::new(sources, tokens, reserved, Utc::now())
         .map_err(|(field, reason)| anyhow::anyhow!("collector.sources: {field}: {reason}"))
 }

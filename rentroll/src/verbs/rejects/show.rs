@@ -125,7 +125,8 @@ fn to_do(reject: &Kept) -> &'static str {
             "give the sender a token for what it sends (`rentroll tokens create`), and send it again"
         }
         reason::IDENTITY_MISMATCH => {
-            "a producer writes records under keys of its own: the key is the identity of the event"
+            "a producer writes records under keys, or into partitions, of its own: the key is the identity of the \
+             event, and the partition follows from it. `rentroll rejects replay` puts it where it belongs"
         }
         _ => {
             "mend the field named above at the sender, and send the event again; if the rule was wrong, mend that \
