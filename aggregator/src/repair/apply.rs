@@ -103,6 +103,9 @@ fn unit(table: Table, bucket: DateTime<Utc>) -> Span {
     }
 }
 
+/// Differences of one hour, or of one day.
+type Unit<'a> = (Span, Vec<&'a Difference>);
+
 /// Puts `differences` right, hour by hour. Broken off anywhere it leaves marks, by which the hours are checked again.
 pub(super) async fn apply(
     proof: &Proof<'_>,
@@ -114,22 +117,31 @@ pub(super) async fn apply(
     for one in differences {
         units.entry(unit(table, one.bucket)).or_default().push(one);
     }
+    // A deletion costs the same for one cell as for hundreds, and between it and the insertion its cells are gone:
+    // as many hours together as make one.
+    let mut together: Vec<Unit<'_>> = Vec::new();
+    let mut replaced = 0;
     for (span, differences) in units {
-        let salt = salts.get(&span).copied().unwrap_or_default();
-        apply_unit(proof, table, span, &differences, salt).await?;
+        let more = differences.iter().filter(|one| one.replaces).count();
+        if replaced + more > DELETIONS_MAX {
+            apply_units(proof, table, &std::mem::take(&mut together), salts).await?;
+            replaced = 0;
+        }
+        replaced += more;
+        together.push((span, differences));
     }
-    Ok(())
+    apply_units(proof, table, &together, salts).await
 }
 
-async fn apply_unit(
+async fn apply_units(
     proof: &Proof<'_>,
     table: Table,
-    span: Span,
-    differences: &[&Difference],
-    salt: u64,
+    units: &[Unit<'_>],
+    salts: &BTreeMap<Span, u64>,
 ) -> Result<(), RepairError> {
     let store = proof.store;
-    let replaced: Vec<&Difference> = differences.iter().copied().filter(|one| one.replaces).collect();
+    let replaced: Vec<&Difference> =
+        units.iter().flat_map(|(_, differences)| differences).copied().filter(|one| one.replaces).collect();
     if !replaced.is_empty() {
         // Between deletion and insertion the cells are gone.
         let hours = replaced.iter().map(|one| one.bucket);
@@ -138,6 +150,22 @@ async fn apply_unit(
             delete(store, table, some).await?;
         }
     }
+    for (span, differences) in units {
+        let salt = salts.get(span).copied().unwrap_or_default();
+        insert_unit(proof, table, *span, differences, salt).await?;
+    }
+    Ok(())
+}
+
+/// Inserts what makes the cells what they should be, and writes down what they were.
+async fn insert_unit(
+    proof: &Proof<'_>,
+    table: Table,
+    span: Span,
+    differences: &[&Difference],
+    salt: u64,
+) -> Result<(), RepairError> {
+    let store = proof.store;
     let extremes = sql::extremes(proof.meters);
     let rows: Vec<RollupRow<'_>> = differences
         .iter()

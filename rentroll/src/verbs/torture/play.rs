@@ -192,8 +192,9 @@ async fn is_repaired_further(scene: &Scene, deadline: Instant) -> anyhow::Result
     const OPEN: &str = "SELECT uniqExact(hour) FROM dirty_hours FINAL WHERE state = 0";
     const PENDING: &str = "SELECT count() FROM events WHERE identity IN (SELECT corrects FROM events \
         WHERE correction != 'none' AND identity NOT IN (SELECT identity FROM corrections_applied))";
-    // A mark that a repair leaves for the next pass keeps an hour open: that it was checked is progress all the same.
-    const CHECKED: &str = "SELECT count() FROM rollup_checks";
+    // A mark that a repair leaves for the next pass keeps an hour open, and hours that are checked together stay open
+    // until all of them are: that something was checked, or put right, is progress all the same.
+    const CHECKED: &str = "SELECT assumeNotNull((SELECT count() FROM rollup_checks)) + assumeNotNull((SELECT count() FROM repairs))";
     let ask = async |sql: &str| scene.client.query(sql).fetch_one::<u64>().await;
     let look = async || Ok::<_, clickhouse::error::Error>((ask(OPEN).await?, ask(PENDING).await?));
     let (mut left, mut checked, mut since) = (look().await?, ask(CHECKED).await?, Instant::now());
