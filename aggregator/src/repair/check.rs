@@ -199,12 +199,14 @@ impl Proof<'_> {
         Ok(unfinished.is_empty() || batches.iter().all(is_done))
     }
 
-    /// How many events the span has: what a check of it reads.
+    /// Whether the span has more events than `limit`: so many does a check of it read. Not all of them are counted.
     ///
     /// # Errors
     /// The store's.
-    pub async fn events(&self, span: Span) -> Result<u64, RepairError> {
-        self.bind(&sql::events(), span).fetch_one().await.map_err(|error| self.failed(error))
+    pub async fn has_more_events(&self, span: Span, limit: u64) -> Result<bool, RepairError> {
+        let query = self.bind(&sql::events(), span).param("limit", limit + 1);
+        let counted: u64 = query.fetch_one().await.map_err(|error| self.failed(error))?;
+        Ok(counted > limit)
     }
 
     async fn copies(&self, span: Span) -> Result<u64, RepairError> {

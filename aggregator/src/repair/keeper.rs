@@ -155,9 +155,12 @@ impl Keeper {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             let whole = Span { from: first.from, to: last.to };
             let is_many = part.len() > 1;
-            let is_too_much = is_many && proof.events(whole).await? > EVENTS_AT_ONCE;
+            let halves = || part.chunks(part.len().div_ceil(2)).rev();
+            if is_many && proof.has_more_events(whole, EVENTS_AT_ONCE).await? {
+                parts.extend(halves());
+                continue;
+            }
             let outcome = match level {
-                _ if is_too_much => Outcome::InMotion,
                 Level::Hours => proof.hours(whole).await?,
                 Level::Days => proof.days(whole).await?,
             };
@@ -167,9 +170,7 @@ impl Keeper {
                     settled.extend(part);
                 }
                 // One that is being written, or is past its time, must not keep the others back.
-                Outcome::InMotion | Outcome::Expired if is_many => {
-                    parts.extend(part.chunks(part.len().div_ceil(2)).rev());
-                }
+                Outcome::InMotion | Outcome::Expired if is_many => parts.extend(halves()),
                 Outcome::Expired => settled.extend(part),
                 Outcome::InMotion => {}
             }
