@@ -37,11 +37,14 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 the books or a check do not hold.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything on one machine: collector, aggregator, API and console.
-    Up(verbs::up::Args),
+    #[command(after_help = verbs::up::UP)]
+    Up(verbs::up::Reading),
     /// Run the collector: sources to event log.
-    Collect(verbs::up::CollectArgs),
+    #[command(after_help = verbs::up::COLLECT)]
+    Collect(verbs::up::Reading),
     /// Run the aggregator: event log to ClickHouse.
-    Aggregate(verbs::up::AggregateArgs),
+    #[command(after_help = verbs::up::AGGREGATE)]
+    Aggregate(verbs::up::Once),
     /// Run the console, and the embedded store for other parts.
     Serve,
     /// Bring the store's schema up to this binary's.
@@ -154,12 +157,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(cli.config);
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Up(args) => verbs::up::run(&context, args.mode(), Parts::ALL).await,
+            Command::Up(args) => verbs::up::run(&context, args.into(), Parts::ALL).await,
             Command::Collect(args) => {
-                verbs::up::run(&context, args.mode(), Parts { collector: true, ..Parts::default() }).await
+                verbs::up::run(&context, args.into(), Parts { collector: true, ..Parts::default() }).await
             }
             Command::Aggregate(args) => {
-                verbs::up::run(&context, args.mode(), Parts { aggregator: true, ..Parts::default() }).await
+                verbs::up::run(&context, args.into(), Parts { aggregator: true, ..Parts::default() }).await
             }
             Command::Serve => {
                 verbs::up::run(&context, Mode::default(), Parts { console: true, ..Parts::default() }).await

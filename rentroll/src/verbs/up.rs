@@ -7,67 +7,50 @@ use crate::config::{Config, LogKind};
 use crate::context::Context;
 use crate::services::{self, Parts, System, progress};
 
-/// Arguments of `rentroll up`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+/// Examples of `rentroll up`.
+pub const UP: &str = "\
 Examples:
   rentroll up                       run until Ctrl-C
   rentroll up --once                read the sources to their ends, aggregate all of it, and leave
-  rentroll up --once --from-start   read the files again from their beginnings: all duplicates, nothing changes")]
-pub struct Args {
-    /// End when the sources' files have been read and everything in the log is aggregated.
-    #[arg(long)]
-    once: bool,
-    /// Read the sources' files from their beginnings; what was read before is recognised as duplicate.
-    #[arg(long)]
-    from_start: bool,
-}
-
-/// Arguments of `rentroll collect`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+  rentroll up --once --from-start   read the files again from their beginnings: all duplicates, nothing changes";
+/// Examples of `rentroll collect`.
+pub const COLLECT: &str = "\
 Examples:
   rentroll collect          follow the sources and listen for events until Ctrl-C
-  rentroll collect --once   read the sources to their ends, empty the spool, and leave; nobody is listened to")]
-pub struct CollectArgs {
-    /// End when the sources' files have been read and the spool is empty.
+  rentroll collect --once   read the sources to their ends, empty the spool, and leave; nobody is listened to";
+/// Examples of `rentroll aggregate`.
+pub const AGGREGATE: &str = "\
+Examples:
+  rentroll aggregate          aggregate what comes until Ctrl-C; any number of these share the partitions in Kafka
+  rentroll aggregate --once   aggregate all that is in the log, and leave";
+
+/// Whether to leave.
+#[derive(Debug, clap::Args)]
+pub struct Once {
+    /// End when there is nothing more to do: the sources' files are read, the spool is empty, the log is aggregated.
     #[arg(long)]
     once: bool,
+}
+
+/// Arguments of those that read sources.
+#[derive(Debug, clap::Args)]
+pub struct Reading {
+    #[command(flatten)]
+    once: Once,
     /// Read the sources' files from their beginnings; what was read before is recognised as duplicate.
     #[arg(long)]
     from_start: bool,
 }
 
-/// Arguments of `rentroll aggregate`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  rentroll aggregate          aggregate what comes until Ctrl-C; any number of these share the partitions in Kafka
-  rentroll aggregate --once   aggregate all that is in the log, and leave")]
-pub struct AggregateArgs {
-    /// End when everything in the log is aggregated.
-    #[arg(long)]
-    once: bool,
-}
-
-impl Args {
-    /// How to run.
-    pub fn mode(&self) -> Mode {
-        Mode { once: self.once, from_start: self.from_start }
+impl From<Once> for Mode {
+    fn from(args: Once) -> Self {
+        Mode { once: args.once, ..Mode::default() }
     }
 }
 
-impl CollectArgs {
-    /// How to run.
-    pub fn mode(&self) -> Mode {
-        Mode { once: self.once, from_start: self.from_start }
-    }
-}
-
-impl AggregateArgs {
-    /// How to run.
-    pub fn mode(&self) -> Mode {
-        Mode { once: self.once, from_start: false }
+impl From<Reading> for Mode {
+    fn from(args: Reading) -> Self {
+        Mode { from_start: args.from_start, ..args.once.into() }
     }
 }
 
