@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
@@ -23,9 +23,6 @@ use crate::context;
 /// How often the spool's metrics are set.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often somebody who may send is looked for, while there was nobody yet.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// What runs of it: all, some or nothing.
 #[derive(Default)]
 pub struct Ingesting {
@@ -42,7 +39,6 @@ struct Later {
     log: SharedLog,
     collector: collect::Setup,
     registry: prometheus::Registry,
-    look_at: Instant,
 }
 
 impl Ingesting {
@@ -65,7 +61,6 @@ impl Ingesting {
             log: log.clone(),
             collector: collector.clone(),
             registry: registry.clone(),
-            look_at: Instant::now() + LOOK_EVERY,
         };
         // One that is there may have something in it, whatever the settings are now.
         if spool_dir(config).exists() {
@@ -84,15 +79,7 @@ impl Ingesting {
     /// # Errors
     /// Says which part cannot start, and why.
     pub async fn look(&mut self) -> anyhow::Result<bool> {
-        let now = Instant::now();
-        let is_time = |later: &mut Later| {
-            let is_time = now >= later.look_at;
-            if is_time {
-                later.look_at = now + LOOK_EVERY;
-            }
-            is_time && later.config.ingest_is_on()
-        };
-        let Some(later) = self.later.take_if(is_time) else { return Ok(false) };
+        let Some(later) = self.later.take_if(|later| later.config.ingest_is_on()) else { return Ok(false) };
         self.listen(&later).await?;
         Ok(true)
     }
@@ -164,8 +151,6 @@ impl Ingesting {
     /// # Errors
     /// The spool's.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        // It holds the log.
-        drop(self.later.take());
         if let Some(http) = self.http.take() {
             http.stop().await;
         }
@@ -173,7 +158,6 @@ impl Ingesting {
             measuring.abort();
             let _ = measuring.await;
         }
-        drop(self.spool.take());
         match self.drain.take() {
             Some(drain) => drain.stop().await.context("cannot drain the spool"),
             None => Ok(()),

@@ -193,9 +193,15 @@ fn arrival(now: DateTime<Utc>, number: u64, events: u64) -> DateTime<Utc> {
 }
 
 fn identity(random: &mut Random) -> Identity {
+    let (high, low) = (random.next(), random.next());
+    of_halves(high, low)
+}
+
+/// As the store keeps them.
+fn of_halves(high: u64, low: u64) -> Identity {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&random.next().to_le_bytes());
-    bytes[8..].copy_from_slice(&random.next().to_le_bytes());
+    bytes[..8].copy_from_slice(&high.to_le_bytes());
+    bytes[8..].copy_from_slice(&low.to_le_bytes());
     Identity(bytes)
 }
 
@@ -225,13 +231,7 @@ pub(super) async fn rebuild_part(spec: RebuildSpec) -> anyhow::Result<RebuildAns
 async fn stored(store: &Store, count: u64) -> anyhow::Result<Vec<Identity>> {
     let sql = "SELECT sipHash64(number), cityHash64(number) FROM numbers({count:UInt64})";
     let halves: Vec<(u64, u64)> = store.client().query(sql).param("count", count).fetch_all().await?;
-    let identity = |(high, low): (u64, u64)| {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&high.to_le_bytes());
-        bytes[8..].copy_from_slice(&low.to_le_bytes());
-        Identity(bytes)
-    };
-    Ok(halves.into_iter().map(identity).collect())
+    Ok(halves.into_iter().map(|(high, low)| of_halves(high, low)).collect())
 }
 
 /// Rows of one partition of the log, with identities that the engine makes up, arriving within the window.

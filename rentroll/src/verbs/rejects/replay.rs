@@ -145,11 +145,9 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Tokens::default(),
         Err(error) => return Err(error).context(format!("cannot read {} (files.tokens)", path.display())),
     };
-    let sources = &config.collector.sources;
     // As the door that they came by has it.
-    let of_sources = sources.iter().map(|source| &source.name);
-    let reserved = of_sources.chain(config.collector.http.reserved()).cloned().collect();
-    Rules::new(sources, tokens, reserved, Utc::now())
+    let reserved = config.collector.http.reserved().cloned().collect();
+    Rules::new(&config.collector.sources, tokens, reserved, Utc::now())
         .map_err(|(field, reason)| anyhow::anyhow!("collector.sources: {field}: {reason}"))
 }
 

@@ -197,11 +197,9 @@ async fn replay(scene: &Scene, fault: &Fault) -> anyhow::Result<()> {
                 rentroll_schemas::topics::Topic::ALL.iter().map(|topic| topic.name()).collect();
             let deadline = Instant::now() + EMPTY_WAIT;
             loop {
-                let mut cluster = cluster.lock().await;
                 // One whose disk was full a moment ago may end only now.
-                for node in 0..cluster.len() {
-                    cluster.start(node)?;
-                }
+                wake_brokers(scene).await?;
+                let cluster = cluster.lock().await;
                 let reset =
                     tokio::task::block_in_place(|| cluster.commit(GROUP, &topics, scene.partitions, 0));
                 match reset {
