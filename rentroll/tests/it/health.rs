@@ -35,10 +35,8 @@ fn append(rig: &Rig, lines: usize) {
 
 #[test]
 fn an_idle_system_stays_ready_and_counts() {
-    let mut rig = Rig::following("web.log");
+    let (rig, port) = followed();
     append(&rig, 300);
-    let port = free_port().unwrap();
-    rig.set("http.listen", &format!("127.0.0.1:{port}"));
     let _running = rig.spawn(&["up"]);
     let stored = wait_until(Duration::from_secs(90), || {
         let (_, metrics) = get(port, "/metrics")?;
@@ -75,6 +73,14 @@ fn an_idle_system_stays_ready_and_counts() {
     }
 }
 
+/// Follows `web.log`; the port is that of its health.
+fn followed() -> (Rig, u16) {
+    let mut rig = Rig::following("web.log");
+    let port = free_port().unwrap();
+    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    (rig, port)
+}
+
 /// Serves a store with a port and a password that are known beforehand.
 fn store_of_its_own() -> (Rig, u16) {
     let mut server = Rig::following("none.log");
@@ -84,11 +90,9 @@ fn store_of_its_own() -> (Rig, u16) {
     (server, port)
 }
 
-/// Follows `web.log` into the store at `store_port`; the port is that of its health.
+/// As [`followed`], into the store at `store_port`.
 fn using(store_port: u16) -> (Rig, u16) {
-    let mut rig = Rig::following("web.log");
-    let port = free_port().unwrap();
-    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    let (mut rig, port) = followed();
     rig.set("store.url", &format!("http://127.0.0.1:{store_port}"));
     rig.set("store.password", PASSWORD);
     (rig, port)
@@ -123,9 +127,7 @@ fn a_store_that_is_away_at_the_start_is_waited_for() {
 #[test]
 fn a_kafka_that_is_away_at_the_start_is_waited_for() {
     let mut broker = Broker::start().unwrap();
-    let mut rig = Rig::following("web.log");
-    let port = free_port().unwrap();
-    rig.set("http.listen", &format!("127.0.0.1:{port}"));
+    let (mut rig, port) = followed();
     rig.set("log.kind", "kafka");
     rig.set("log.kafka.brokers", &broker.address());
     rig.ok(&["topics", "create"]);
@@ -157,10 +159,8 @@ fn a_kafka_that_is_away_at_the_start_is_waited_for() {
 
 #[test]
 fn a_token_that_is_made_while_it_runs_opens_the_door() {
-    let mut rig = Rig::following("web.log");
+    let (rig, port) = followed();
     append(&rig, 1);
-    let port = free_port().unwrap();
-    rig.set("http.listen", &format!("127.0.0.1:{port}"));
     let running = rig.spawn(&["up"]);
     assert!(wait_until(Duration::from_secs(60), || ready(port)).is_some(), "{}", running.said());
     // Where it listens unless it is told otherwise: saying so would open the door at once.

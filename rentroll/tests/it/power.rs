@@ -5,13 +5,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rentroll_testing::http::{self, Answer};
 use rentroll_testing::{free_port, wait_until};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, Running};
 
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
@@ -57,16 +57,6 @@ struct Gated {
     library: PathBuf,
 }
 
-/// Killed with the test.
-struct Collector(Child);
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Gated {
     fn new() -> Gated {
         let (rig, address) = Rig::receiving("");
@@ -79,13 +69,13 @@ impl Gated {
         Gated { rig, address, secret, library }
     }
 
-    fn collect(&self) -> Collector {
+    fn collect(&self) -> Running {
         let mut command = self.rig.command(&["collect"]);
         command.env("LD_PRELOAD", &self.library).env("SYNC_GATE", self.rig.dir.path());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let running = self.rig.start(command);
         let listens = wait_until(Duration::from_secs(60), || std::net::TcpStream::connect(self.address).ok());
-        assert!(listens.is_some(), "it does not listen");
-        Collector(child)
+        assert!(listens.is_some(), "it does not listen: {}", running.said());
+        running
     }
 
     fn post(&self, id: &str) -> std::io::Result<Answer> {
@@ -124,12 +114,12 @@ impl Gated {
         assert_eq!(self.post("3").unwrap().status, 503);
         self.unset("fail");
         assert_eq!(self.post("4").unwrap().status, 503);
-        drop(running);
+        running.kill();
         let running = self.collect();
         for id in ["3", "4"] {
             assert_eq!(self.post(id).unwrap().status, 204);
         }
-        drop(running);
+        running.kill();
     }
 }
 

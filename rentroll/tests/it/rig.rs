@@ -105,9 +105,14 @@ impl Rig {
 
     /// Starts a part in the background. What it says goes to a file: nobody would empty a pipe.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        self.start(self.command(arguments))
+    }
+
+    /// As [`Rig::spawn`], for a command that has more to it.
+    pub(crate) fn start(&self, mut command: Command) -> Running {
         let said = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
         let stderr = said.reopen().unwrap();
-        let child = self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Running { child, said }
     }
 
