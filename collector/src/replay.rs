@@ -96,11 +96,8 @@ fn over_http<'a>(reject: &'a Reject, place: &str, rules: &Rules) -> Result<(Even
     let forbidden =
         |detail: String| Refusal { reason: reason::FORBIDDEN, field: "source".to_owned(), detail };
     if tenant.is_some() {
-        let of_tokens = rules.tokens.tokens.iter().filter_map(|token| match &token.grant {
-            Grant::Source { source, .. } => Some(source),
-            Grant::Tenant { .. } => None,
-        });
-        let mut trusted = of_tokens.chain(&rules.reserved);
+        let of_tokens = rules.tokens.tokens.iter().filter_map(|token| token.grant.source());
+        let mut trusted = of_tokens.chain(rules.reserved.iter().map(String::as_str));
         if let Some(owner) = trusted.find(|name| belongs_to(&event.source, name)) {
             return Err(forbidden(format!("`{owner}` is a trusted source's, not a tenant's")));
         }

@@ -1,4 +1,8 @@
-//! Credentials of those who send usage events, and the file they are kept in.
+//! Credentials of those who send usage events and read usage, and the file they are kept in.
+//!
+//! - [`Grant`]: what a token lets its holder do;
+//! - [`file`]: reading and changing the file;
+//! - [`keys`]: the tokens that are good now, for those who open a door.
 //!
 //! A secret is `rr_<id>_<43 letters>`: 32 random bytes in base64url. The file has its BLAKE3 hash alone; 256 random
 //! bits need no slow hash. The id says which entry to compare with, so that a comparison is one hash and takes the
@@ -10,31 +14,18 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::event::NAME_BYTES_MAX;
+pub mod file;
+mod grant;
+pub mod keys;
+
+pub use file::FileError;
+pub use grant::{Grant, METERS_MAX, Reads, Sends};
+pub use keys::{Keys, Reserved, Speaker};
 
 /// What every secret begins with, so that one that leaks can be searched for.
 const PREFIX: &str = "rr_";
 /// Longest name of a trusted source, in bytes: it stands before a `/` in the events' `source`.
 pub const SOURCE_BYTES_MAX: usize = 128;
-
-/// What a token lets its holder do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Grant {
-    /// Send events of one tenant.
-    Tenant {
-        /// The tenant.
-        tenant: String,
-    },
-    /// Send events of any tenant, whose `source` is this name or begins with it and a `/`.
-    Source {
-        /// The name.
-        source: String,
-        /// A declared backfill: times may be older than the window.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        backfill: bool,
-    },
-}
 
 /// An entry of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +125,11 @@ impl Token {
         Ok(())
     }
 
+    /// Whether it is neither revoked nor expired at `now`.
+    pub fn is_good(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| end > now)
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         if !is_id(&self.id) {
             return Err(("id", "must be 1 to 32 of a-z and 0-9".to_owned()));
@@ -142,25 +138,6 @@ impl Token {
             return Err(("hash", "must be 64 hexadecimal digits".to_owned()));
         }
         self.grant.check()
-    }
-}
-
-impl Grant {
-    /// Whether the tenant or source can be one.
-    ///
-    /// # Errors
-    /// (field, reason).
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        match self {
-            Grant::Tenant { tenant } if tenant.is_empty() || tenant.len() > NAME_BYTES_MAX => {
-                Err(("tenant", format!("must be 1 to {NAME_BYTES_MAX} bytes")))
-            }
-            Grant::Source { source, .. } if !is_source(source) => Err((
-                "source",
-                format!("must be 1 to {SOURCE_BYTES_MAX} bytes, without `/` and control characters"),
-            )),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -189,7 +166,7 @@ impl Tokens {
     /// [`TokenError::Shape`] if it cannot be written as TOML, which these types can.
     pub fn to_toml(&self) -> Result<String, TokenError> {
         let mut text = String::from(
-            "# Who may send usage events. Written by `rentroll tokens`, read again whenever it changes.\n\
+            "# Who may send usage events and read usage. Written by `rentroll tokens`, read again whenever it changes.\n\
              # The secrets are not in here, only their hashes.\n\n",
         );
         let tokens = toml::to_string(self).map_err(|error| TokenError::Shape(error.to_string()))?;
@@ -202,6 +179,12 @@ impl Tokens {
 pub fn id_of(secret: &str) -> Option<&str> {
     let (id, random) = secret.strip_prefix(PREFIX)?.split_once('_')?;
     (is_id(id) && random.len() == 43).then_some(id)
+}
+
+/// The secret in an `authorization` header's value: `Bearer rr_…`.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
 }
 
 /// Whether `name` can be a trusted source's.
@@ -279,13 +262,29 @@ mod tests {
             ("\"edge\"", "\"a/b\"", "tokens[0].source: "),
             ("hash = \"", "hash = \"zz", "tokens[0].hash: "),
             ("\"source\"", "\"root\"", "TOML parse error"),
+            ("backfill = true", "backfil = true", "TOML parse error"),
+            ("backfill = true", "expires = 2000-01-01", "TOML parse error"),
         ] {
             let message = Tokens::parse(&text.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
+        let portal = Grant::Portal { tenant: "acme".into(), meters: vec!["bytes".into()] };
+        for grant in [portal, Grant::Admin { source: None }, Grant::Service { source: Some("edge".into()) }] {
+            let tokens = Tokens { tokens: vec![sample(grant).0] };
+            assert_eq!(Tokens::parse(&tokens.to_toml().unwrap()).unwrap(), tokens);
+        }
         let twice = Tokens { tokens: [&tokens.tokens[..], &tokens.tokens[..]].concat() };
         let message = Tokens::parse(&twice.to_toml().unwrap()).unwrap_err().to_string();
         assert_eq!(message, "tokens[1].id: `k1` is used twice");
+    }
+
+    #[test]
+    fn a_bearer_is_found_in_any_case() {
+        assert_eq!(bearer("Bearer rr_a"), Some("rr_a"));
+        assert_eq!(bearer("bearer  rr_a "), Some("rr_a"));
+        for none in ["rr_a", "Basic YTpi", "", "Bearerrr_a"] {
+            assert_eq!(bearer(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Problem {
             .with(WWW_AUTHENTICATE, "Bearer realm=\"rentroll\"")
     }
 
+    /// Who speaks is known, and sends no events.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not a token to send with", detail)
+    }
+
     /// As many requests are in work as may be.
     pub fn too_many(limit: usize) -> Self {
         let detail = format!("{limit} requests are in work; nothing was taken, send it again");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::Instant;
 
 use super::config::HttpConfig;
@@ -152,7 +152,10 @@ impl Drop for Share {
 ///
 /// # Errors
 /// [`BodyError`].
-pub async fn read(body: &mut Incoming, config: &HttpConfig, share: &mut Share) -> Result<Bytes, BodyError> {
+pub async fn read<B>(body: &mut B, config: &HttpConfig, share: &mut Share) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     let limit = config.body_bytes_max;
     let stated = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if stated.is_some_and(|length| length > limit) {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, Request};
 use rentroll_engines::log::{LogError, Record};
 use rentroll_schemas::reject::reason;
+use rentroll_schemas::token::{self, Grant, Sends};
 use rentroll_schemas::topics::Topic;
 
 use super::Shared;
@@ -35,10 +36,14 @@ const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_WAIT: Duration = Duration::from_secs(2);
 
 /// Answers `request`. `certified` is who the client's certificate names.
-pub(super) async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, certified: Certified) -> Answer {
-    let request_id = format!("{:016x}", rand::random::<u64>());
+pub(super) async fn handle<B>(shared: &Arc<Shared>, request: Request<B>, certified: Certified) -> Answer
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    let request_id = request_id();
     let _counted = Counted::new(shared);
-    let (head, mut incoming) = request.into_parts();
+    let (head, incoming) = request.into_parts();
+    let mut incoming = std::pin::pin!(incoming);
     let answer = match serve(shared, &request_id, &head, &mut incoming, certified).await {
         Ok(answer) => answer,
         Err(problem) => {
@@ -51,6 +56,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, cer
     };
     shared.metrics.requests.with_label_values(&[answer.status().as_str()]).inc();
     answer
+}
+
+/// What a request is called in its answer and in rejects.
+pub(super) fn request_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 /// A request in work, in the gauge.
@@ -70,7 +80,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn discard(mut body: Incoming) {
+async fn discard(mut body: impl Body<Data = Bytes> + Unpin) {
     let mut left = DISCARD_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
@@ -80,13 +90,16 @@ async fn discard(mut body: Incoming) {
     }
 }
 
-async fn serve(
+async fn serve<B>(
     shared: &Arc<Shared>,
     request_id: &str,
     head: &hyper::http::request::Parts,
-    incoming: &mut Incoming,
+    incoming: &mut B,
     certified: Certified,
-) -> Result<Answer, Problem> {
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     if !matches!(head.uri.path(), "/v1/events" | "/api/v1/events") {
         return Err(Problem::not_found());
     }
@@ -94,6 +107,7 @@ async fn serve(
         return Err(Problem::method());
     }
     let speaker = speaker(shared, &head.headers, certified)?;
+    may_send(&speaker)?;
     let requests_max = shared.config.requests_max;
     let _in_work = shared.requests.try_acquire().map_err(|_| Problem::too_many(requests_max))?;
     let (form, encoding) = media::of(&head.headers)?;
@@ -137,12 +151,25 @@ fn speaker(shared: &Shared, headers: &HeaderMap, certified: Certified) -> Result
             )),
         };
     };
-    let secret = value.to_str().ok().and_then(|value| {
-        let (scheme, secret) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
-    });
+    let secret = value.to_str().ok().and_then(token::bearer);
     let secret = secret.ok_or_else(|| Problem::unauthorized("`authorization` is not `Bearer rr_…`"))?;
     shared.keys.speaker(secret, Utc::now()).map_err(|refused| Problem::unauthorized(refused.to_string()))
+}
+
+fn may_send(speaker: &Speaker) -> Result<(), Problem> {
+    if speaker.grant.sends() != Sends::Nothing {
+        return Ok(());
+    }
+    let id = &speaker.id;
+    Err(Problem::forbidden(match &*speaker.grant {
+        Grant::Portal { .. } => {
+            format!("token `{id}` is a portal's: it reads usage, and sends no events")
+        }
+        grant => format!(
+            "token `{id}` ({grant}) has no source, and sends no events; `rentroll tokens create --{grant} --source NAME` \
+             makes one that sends them under that name"
+        ),
+    }))
 }
 
 /// Makes it durable.

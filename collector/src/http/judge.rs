@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use rentroll_schemas::reject::{Reject, reason};
-use rentroll_schemas::token::{Grant, belongs_to};
+use rentroll_schemas::token::{Sends, belongs_to};
 use rentroll_schemas::{Defaults, Event, window};
 
 use super::auth::{Reserved, Speaker};
@@ -83,17 +83,19 @@ fn one<'a>(bytes: &'a [u8], rules: &Rules<'a>, allowed: &mut Cow<'a, str>) -> Re
 }
 
 fn may_use(rules: &Rules<'_>, source: &str) -> Result<(), Refusal> {
-    match &*rules.speaker.grant {
-        Grant::Source { source: name, .. } if !belongs_to(source, name) => {
+    match rules.speaker.grant.sends() {
+        Sends::Source { name, .. } if !belongs_to(source, name) => {
             Err(forbidden("source", format!("`{source}` is neither `{name}` nor begins with `{name}/`")))
         }
-        Grant::Tenant { .. } => match rules.reserved.owner(source) {
+        Sends::Source { .. } => Ok(()),
+        Sends::Tenant(_) => match rules.reserved.owner(source) {
             Some(owner) => {
                 Err(forbidden("source", format!("`{owner}` is a trusted source's, not a tenant's")))
             }
             None => Ok(()),
         },
-        Grant::Source { .. } => Ok(()),
+        // Such a request is refused as a whole, before it is read.
+        Sends::Nothing => Err(forbidden("source", "the token sends no events".to_owned())),
     }
 }
 
@@ -120,6 +122,8 @@ pub fn reject(refused: &Refused, bytes: &[u8], request_id: &str, rules: &Rules<'
 
 #[cfg(test)]
 mod tests {
+    use rentroll_schemas::token::Grant;
+
     use super::super::auth::Keys;
     use super::*;
 
@@ -160,6 +164,27 @@ mod tests {
         assert_eq!(say(r#""api","time":"2015-01-01T00:00:00Z""#), Err((reason::TOO_OLD, "time".into())));
         assert_eq!(say(r#""api","data":[]"#), Err((reason::INVALID, "data".into())));
         assert_eq!(say(&format!(r#""{}""#, "x".repeat(300))), Err((reason::TOO_LARGE, String::new())));
+    }
+
+    #[test]
+    fn a_portal_says_nothing_and_an_admin_only_under_a_name() {
+        let own = r#"{"id":"1","type":"t","source":"edge/x","subject":"acme"}"#;
+        let forbidden = Err((reason::FORBIDDEN, "source".into()));
+        for grant in [
+            Grant::Portal { tenant: "acme".into(), meters: vec![] },
+            Grant::Admin { source: None },
+            Grant::Service { source: None },
+        ] {
+            assert_eq!(verdict(&speaker(grant), own), forbidden);
+            assert_eq!(verdict(&speaker(Grant::Admin { source: Some("other".into()) }), own), forbidden);
+        }
+        let named = Some("edge".to_owned());
+        for grant in [Grant::Admin { source: named.clone() }, Grant::Service { source: named }] {
+            let holder = speaker(grant);
+            assert_eq!(verdict(&holder, own).unwrap().0, "acme");
+            let nobodys = r#"{"id":"1","type":"t","source":"edge"}"#;
+            assert_eq!(verdict(&holder, nobodys), Err((reason::INVALID, "subject".into())));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`config`]: where to listen, and the limits;
 //! - [`auth`], [`tls`]: who speaks;
 //! - `listener`: connections, and cutting those that are slow or idle;
+//! - [`door`]: requests that another server of this process received;
 //! - `handler`: one request, from its head to its answer;
 //! - [`media`], [`body`], [`split`], [`binary`]: from bytes to events, within the limits;
 //! - [`judge`]: a verdict on each event, pure;
@@ -33,6 +34,7 @@ pub mod auth;
 pub mod binary;
 pub mod body;
 pub mod config;
+pub mod door;
 mod handler;
 pub mod judge;
 mod listener;
@@ -42,6 +44,7 @@ pub mod split;
 pub mod tls;
 
 use config::HttpConfig;
+use door::IngestDoor;
 
 /// How often tokens and certificates are looked at: a revoked token is out within this.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -64,7 +67,7 @@ pub enum HttpError {
     },
     /// The tokens.
     #[error(transparent)]
-    Auth(#[from] auth::AuthError),
+    Auth(#[from] auth::FileError),
     /// The certificates.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -99,6 +102,8 @@ struct Shared {
     packer: Packer,
     memory: Arc<body::Memory>,
     requests: Semaphore,
+    /// Places for requests that come by a door.
+    doors: Semaphore,
     metrics: metrics::HttpMetrics,
     records: IntCounterVec,
     part: Part,
@@ -108,6 +113,7 @@ struct Shared {
 
 /// A listener that takes events.
 pub struct Ingest {
+    shared: Arc<Shared>,
     address: SocketAddr,
     has_tls: bool,
     stop: watch::Sender<bool>,
@@ -135,6 +141,7 @@ impl Ingest {
         let shared = Arc::new(Shared {
             memory: body::Memory::new(config.bytes_in_flight_max),
             requests: Semaphore::new(config.requests_max),
+            doors: Semaphore::new(config.connections_max),
             config,
             keys,
             tls,
@@ -147,8 +154,8 @@ impl Ingest {
         });
         let (stop, stopped) = watch::channel(false);
         let refreshing = tokio::spawn(refresh(shared.clone()));
-        let accepting = tokio::spawn(listener::accept(listener, shared, stopped));
-        Ok(Ingest { address, has_tls, stop, accepting, refreshing })
+        let accepting = tokio::spawn(listener::accept(listener, shared.clone(), stopped));
+        Ok(Ingest { shared, address, has_tls, stop, accepting, refreshing })
     }
 
     /// Where it listens.
@@ -161,20 +168,33 @@ impl Ingest {
         format!("{}://{}/v1/events", if self.has_tls { "https" } else { "http" }, self.address)
     }
 
+    /// The way in for requests that another server of this process receives.
+    pub fn door(&self) -> IngestDoor {
+        IngestDoor::of(&self.shared)
+    }
+
     /// Whether it ended by itself, which it does not but by a fault.
     pub fn has_ended(&self) -> bool {
         self.accepting.is_finished()
     }
 
     /// Takes no more, answers what is in work, and ends.
-    pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
-        if tokio::time::timeout(STOP_WAIT, &mut self.accepting).await.is_err() {
-            self.accepting.abort();
+    pub async fn stop(self) {
+        let Ingest { shared, stop, mut accepting, refreshing, .. } = self;
+        let _ = stop.send(true);
+        // All places are free when the last request has left its door; who waits for all of them goes before newcomers.
+        let places = u32::try_from(shared.config.connections_max).unwrap_or(u32::MAX);
+        let ended = async {
+            let (_, _all) = tokio::join!(&mut accepting, shared.doors.acquire_many(places));
+            shared.doors.close();
+        };
+        if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
+            accepting.abort();
+            shared.doors.close();
         }
-        self.refreshing.abort();
+        refreshing.abort();
         // Both hold the log, until they are gone.
-        let _ = self.refreshing.await;
+        let _ = refreshing.await;
     }
 }
 
