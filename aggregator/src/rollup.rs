@@ -2,7 +2,7 @@
 
 use foldhash::HashMap;
 use rentroll_schemas::Quantity;
-use rentroll_schemas::meter::{Aggregation, Meter, Meters};
+use rentroll_schemas::meter::{Aggregation, Condition, Given, Meter, Meters, UNMATCHED, WITHOUT_VALUE};
 
 use crate::block::{Block, BlockBuilder, Words, put_quantity, put_text};
 use crate::columns::{Class, Columns, Row};
@@ -23,9 +23,17 @@ pub struct Rollup {
     cells: Vec<Cells>,
     dimensions: Names,
     groups: Groups,
-    applied: HashMap<u32, Vec<Pack>>,
+    applied: HashMap<u32, Applied>,
     /// Events of a meter whose value was missing or not a number, by meter.
     pub without_value: HashMap<String, u64>,
+}
+
+/// What the meters make of the events of one class.
+#[derive(Debug)]
+struct Applied {
+    packs: Vec<Pack>,
+    /// Number of the dimensions that events which none matches are counted under.
+    unmatched: u32,
 }
 
 /// How many meters share a row at most: the columns `total_1` and so on.
@@ -41,16 +49,49 @@ struct Pack {
     has_extremes: bool,
     values: Vec<Value>,
     /// Meters of the same events that find no value in this class.
-    without_value: Vec<String>,
-    /// Place of the dimension, and what it may be.
+    without_value: Vec<Without>,
+    /// Its meter, the only one then, takes a text, which need not be a number.
+    takes_text: Option<Without>,
+    /// Where it looks, and what must be there.
     filter: Filter,
+    /// It counts buckets from this one on, and before this one, in seconds since the epoch.
+    effective: (i64, i64),
     /// Names and places of the dimensions that they group by; a missing one is empty.
     group_by: Vec<(String, Option<usize>)>,
     /// The list of those names, as a number.
     group: u32,
 }
 
-type Filter = Vec<(usize, Vec<Box<[u8]>>)>;
+type Filter = Vec<(At, Condition)>;
+
+/// Where the events of a class have something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Dimension(usize),
+    Measure(usize),
+}
+
+impl At {
+    fn find(class: &Class, name: &str) -> Option<At> {
+        let measure = || class.measures.iter().position(|given| given == name).map(At::Measure);
+        dimension(class, name).map(At::Dimension).or_else(measure)
+    }
+
+    fn given<'a>(self, columns: &'a Columns, row: &Row) -> Given<'a> {
+        match self {
+            At::Dimension(nth) => Given::Text(columns.text(row, nth)),
+            At::Measure(nth) => Given::Number(columns.value(row, nth)),
+        }
+    }
+}
+
+/// A meter whose value is missing.
+#[derive(Clone, Debug)]
+struct Without {
+    name: String,
+    /// Number of the dimensions that it is counted under.
+    dimensions: u32,
+}
 
 /// The texts that a meter groups by, and what they are in the table: the JSON of each is written once a batch.
 #[derive(Debug, Default)]
@@ -82,7 +123,8 @@ impl Groups {
     }
 
     fn list(&mut self, meter: &Meter) -> u32 {
-        self.lists.number(meter.group_by.join("\0").as_bytes())
+        let keys: Vec<&str> = meter.key_dimensions().into_iter().collect();
+        self.lists.number(keys.join("\0").as_bytes())
     }
 }
 
@@ -90,6 +132,18 @@ impl Groups {
 enum Value {
     One,
     Measure(usize),
+    /// A text, which is a number or none: a meter that takes one has rows of its own.
+    Text(usize),
+}
+
+impl Value {
+    fn of(self, columns: &Columns, row: &Row) -> Option<Quantity> {
+        match self {
+            Value::One => Some(Quantity::ONE),
+            Value::Measure(nth) => Some(columns.value(row, nth)),
+            Value::Text(nth) => Given::Text(columns.text(row, nth)).number(),
+        }
+    }
 }
 
 /// Usage of one tenant in one bucket. There is about one for each event: half the size is half the time.
@@ -197,71 +251,99 @@ impl Rollup {
     /// Adds an event; returns how many meters it matched.
     pub fn add(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> u16 {
         if !self.applied.contains_key(&row.class) {
-            let packs = self.packs(meters, columns, row);
-            self.applied.insert(row.class, packs);
+            let applied = self.apply(meters, columns, row);
+            self.applied.insert(row.class, applied);
         }
         let mut matched = 0;
         // The window admits only times that a DateTime holds.
         let bucket = (row.time_us.div_euclid(60_000_000) * 60) as u32;
-        for pack in self.applied.get(&row.class).into_iter().flatten() {
-            let passes = |(nth, allowed): &(usize, Vec<Box<[u8]>>)| {
-                let given = columns.text(row, *nth);
-                allowed.iter().any(|value| **value == *given)
-            };
-            if !pack.filter.iter().all(passes) {
+        let Some(applied) = self.applied.get(&row.class) else { return 0 };
+        let one = |dimensions| Cell { tenant: row.tenant, bucket, dimensions, events: 1 };
+        for pack in &applied.packs {
+            let passes = |(at, condition): &(At, Condition)| condition.holds(at.given(columns, row));
+            let (from, to) = pack.effective;
+            if !(from..to).contains(&i64::from(bucket)) || !pack.filter.iter().all(passes) {
                 continue;
             }
             matched += (pack.values.len() + pack.without_value.len()) as u16;
-            for name in &pack.without_value {
-                *self.without_value.entry(name.clone()).or_default() += 1;
+            let without = |without: &Without, cells: &mut Vec<Cells>, counts: &mut HashMap<String, u64>| {
+                *counts.entry(without.name.clone()).or_default() += 1;
+                cells[WITHOUT_VALUE_LIST].push(one(without.dimensions), [Quantity::ONE].into_iter());
+            };
+            for meter in &pack.without_value {
+                without(meter, &mut self.cells, &mut self.without_value);
+            }
+            if let Some(meter) = &pack.takes_text
+                && pack.values.iter().any(|value| value.of(columns, row).is_none())
+            {
+                without(meter, &mut self.cells, &mut self.without_value);
+                continue;
             }
             if pack.values.is_empty() {
                 continue;
             }
-            let dimensions = self.groups.number(pack, columns, row, &mut self.dimensions);
-            let cell = Cell { tenant: row.tenant, bucket, dimensions, events: 1 };
-            let values = pack.values.iter().map(|value| match value {
-                Value::One => Quantity::ONE,
-                Value::Measure(nth) => columns.value(row, *nth),
-            });
+            let cell = one(self.groups.number(pack, columns, row, &mut self.dimensions));
+            let values = pack.values.iter().map(|value| value.of(columns, row).unwrap_or_default());
             let cells = &mut self.cells[pack.list as usize];
             match pack.has_extremes {
                 true => cells.push(cell, values.flat_map(|value| [value; 3])),
                 false => cells.push(cell, values),
             }
         }
+        if matched == 0 {
+            self.cells[UNMATCHED_LIST].push(one(applied.unmatched), [Quantity::ONE].into_iter());
+        }
         matched
     }
 
     /// What the meters make of the class of `row`; those that have nothing to do with it are left out.
-    fn packs(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> Vec<Pack> {
+    fn apply(&mut self, meters: &Meters, columns: &Columns, row: &Row) -> Applied {
+        if self.cells.is_empty() {
+            // The numbers of these two: see UNMATCHED_LIST.
+            for name in [UNMATCHED, WITHOUT_VALUE] {
+                self.list(format!("{name}\0").as_bytes(), 1, false);
+            }
+        }
         let class = columns.class_of(row);
+        let kind = columns.kinds.text(class.kind);
         let mut packs: Vec<(Pack, Vec<u8>)> = Vec::new();
         for meter in &meters.meters {
-            let Some(filter) = applies(meter, class, columns.kinds.text(class.kind)) else {
+            let Some(filter) = applies(meter, class, kind) else {
                 continue;
             };
-            let group = self.groups.list(meter);
-            let has_extremes = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max);
+            let without = |dimensions: &mut Names| Without {
+                name: meter.name.clone(),
+                dimensions: dimensions.number(&member("meter", &meter.name)),
+            };
+            let value = value(meter, class);
+            let takes_text = matches!(value, Some(Value::Text(_))).then(|| without(&mut self.dimensions));
+            let (group, effective) = (self.groups.list(meter), effective(meter));
+            let has_extremes = meter.aggregation.keeps_extremes();
             let shares = |(pack, _): &&mut (Pack, Vec<u8>)| {
                 let is_alone = has_extremes || pack.has_extremes || pack.values.len() == PACKED_MAX;
-                !is_alone && pack.group == group && pack.filter == filter
+                let reads_text = takes_text.is_some() || pack.takes_text.is_some();
+                let is_same = pack.group == group && pack.effective == effective && pack.filter == filter;
+                !is_alone && !reads_text && is_same
             };
             let place = packs.iter_mut().position(|pack| shares(&pack)).unwrap_or_else(|| {
-                let group_by =
-                    meter.group_by.iter().map(|name| (name.clone(), dimension(class, name))).collect();
-                let (values, without_value) = (Vec::new(), Vec::new());
-                let pack = Pack { list: 0, has_extremes, values, without_value, filter, group_by, group };
+                let place = |name: &str| (name.to_owned(), dimension(class, name));
+                let pack = Pack {
+                    list: 0,
+                    has_extremes,
+                    values: Vec::new(),
+                    without_value: Vec::new(),
+                    takes_text: takes_text.clone(),
+                    filter,
+                    effective,
+                    group_by: meter.key_dimensions().into_iter().map(place).collect(),
+                    group,
+                };
                 packs.push((pack, Vec::new()));
                 packs.len() - 1
             });
             let (pack, names) = &mut packs[place];
-            let value = match &meter.value {
-                None => Some(Value::One),
-                Some(name) => class.measures.iter().position(|given| given == name).map(Value::Measure),
-            };
             match value {
-                None => pack.without_value.push(meter.name.clone()),
+                None => pack.without_value.push(without(&mut self.dimensions)),
                 Some(value) => {
                     pack.values.push(value);
                     names.extend_from_slice(meter.name.as_bytes());
@@ -270,14 +352,22 @@ impl Rollup {
             }
         }
         let numbered = |(mut pack, names): (Pack, Vec<u8>)| {
-            pack.list = self.lists.number(&names);
-            if pack.list as usize == self.cells.len() {
-                let width = if pack.has_extremes { 3 } else { pack.values.len() };
-                self.cells.push(Cells { width, has_extremes: pack.has_extremes, ..Cells::default() });
-            }
+            let width = if pack.has_extremes { 3 } else { pack.values.len() };
+            pack.list = self.list(&names, width, pack.has_extremes);
             pack
         };
-        packs.into_iter().map(numbered).collect()
+        let packs = packs.into_iter().map(numbered).collect();
+        let kind = std::str::from_utf8(kind).unwrap_or_default();
+        Applied { packs, unmatched: self.dimensions.number(&member("type", kind)) }
+    }
+
+    /// The number of the list of names, with cells for it.
+    fn list(&mut self, names: &[u8], width: usize, has_extremes: bool) -> u32 {
+        let list = self.lists.number(names);
+        if list as usize == self.cells.len() {
+            self.cells.push(Cells { width, has_extremes, ..Cells::default() });
+        }
+        list
     }
 
     /// The rows of each rollup table: minutes as they are, hours made of minutes, days made of hours.
@@ -346,13 +436,47 @@ fn dimension(class: &Class, name: &str) -> Option<usize> {
     class.dimensions.iter().position(|given| given == name)
 }
 
-/// What the dimensions of a class's events must be for the meter to count them; `None` if it never does.
+/// Numbers of the lists of the built-in meters: they are made first.
+const UNMATCHED_LIST: usize = 0;
+const WITHOUT_VALUE_LIST: usize = 1;
+
+/// The dimensions of a built-in meter: an object with one member.
+fn member(name: &str, value: &str) -> Vec<u8> {
+    // A map of strings always serialises.
+    serde_json::to_vec(&std::collections::BTreeMap::from([(name, value)])).unwrap_or_default()
+}
+
+/// The span of buckets that a meter counts.
+fn effective(meter: &Meter) -> (i64, i64) {
+    let seconds =
+        |time: Option<chrono::DateTime<chrono::Utc>>, none| time.map_or(none, |time| time.timestamp());
+    (seconds(meter.effective_from, i64::MIN), seconds(meter.effective_to, i64::MAX))
+}
+
+/// Where a meter finds its value in the events of a class; `None` if they have none.
+fn value(meter: &Meter, class: &Class) -> Option<Value> {
+    let Some(name) = &meter.value else { return Some(Value::One) };
+    match (At::find(class, name)?, meter.aggregation) {
+        (_, Aggregation::UniqueCount) => Some(Value::One),
+        (At::Measure(nth), _) => Some(Value::Measure(nth)),
+        (At::Dimension(nth), _) => Some(Value::Text(nth)),
+    }
+}
+
+/// What the events of a class must have for the meter to count them; `None` if it never does.
 fn applies(meter: &Meter, class: &Class, kind: &[u8]) -> Option<Filter> {
     if meter.event_type.as_bytes() != kind {
         return None;
     }
-    let allowed = |values: &[String]| values.iter().map(|value| value.as_bytes().into()).collect();
-    meter.filter.iter().map(|(name, values)| Some((dimension(class, name)?, allowed(values)))).collect()
+    let mut filter = Filter::new();
+    for (name, condition) in &meter.filter {
+        match At::find(class, name) {
+            Some(at) => filter.push((at, condition.clone())),
+            None if condition.holds(Given::Nothing) => {}
+            None => return None,
+        }
+    }
+    Some(filter)
 }
 
 /// The same as [`Meter::group_key`].
@@ -392,9 +516,13 @@ mod tests {
             value: value.map(str::to_owned),
             filter: match zones.is_empty() {
                 true => BTreeMap::new(),
-                false => [("zone".to_owned(), zones.iter().map(|zone| (*zone).to_owned()).collect())].into(),
+                false => {
+                    let zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
+                    [("zone".to_owned(), Condition::In(zones))].into()
+                }
             },
             group_by: group_by.iter().map(|key| (*key).to_owned()).collect(),
+            ..Meter::default()
         }
     }
 
@@ -402,10 +530,12 @@ mod tests {
         /// A cell holds what [`Meter::read`] makes of each event alone.
         #[test]
         fn cells_are_what_the_meters_read(
-            given in proptest::collection::vec((0_u8..3, 0_u32..60, prop_oneof!["[1-9][0-9]{0,3}", Just("\"?\"".to_owned())]), 1..60),
+            few in proptest::bool::ANY,
+            given in proptest::collection::vec((0_u8..3, 0_u32..60, prop_oneof!["[1-9][0-9]{0,3}", Just("\"?\"".to_owned()), "\"[0-9]{1,3}\""]), 1..60),
         ) {
-            let meters = Meters {
-                meters: vec![
+            let half = chrono::DateTime::parse_from_rfc3339("2023-11-14T22:30:00Z").unwrap().to_utc();
+            let filter = |json: &str| serde_json::from_str(json).unwrap();
+            let all = vec![
                     meter("bytes", &[], &[], Some("bytes")),
                     meter("by_zone", &["zone", "gone"], &[], Some("bytes")),
                     meter("count", &[], &["z0", "z2"], None),
@@ -416,8 +546,14 @@ mod tests {
                     meter("bytes_too", &[], &[], Some("bytes")),
                     meter("fifth", &[], &[], None),
                     meter("by_zone_too", &["zone", "gone"], &[], Some("zone")),
-                ],
-            };
+                    Meter { aggregation: Aggregation::UniqueCount, ..meter("zones", &[], &[], Some("zone")) },
+                    Meter { filter: filter(r#"{"zone":{"not":["z1"]},"bytes":{"from":5,"below":500}}"#), ..meter("some", &[], &[], None) },
+                    Meter { effective_to: Some(half), ..meter("changed", &[], &[], None) },
+                    Meter { effective_from: Some(half), version: 2, ..meter("changed", &["zone"], &[], Some("bytes")) },
+                    meter("without", &[], &[], Some("nothing")),
+                ];
+            // With these alone some events have no meter.
+            let meters = Meters { meters: all.into_iter().skip(if few { 11 } else { 0 }).take(if few { 3 } else { usize::MAX }).collect() };
             let texts: Vec<String> =
                 given.iter().map(|(tenant, minute, bytes)| event(&format!("t{tenant}"), *minute, bytes)).collect();
             let events: Vec<Event<'_>> = texts.iter().map(|text| Event::from_json(text.as_bytes()).unwrap()).collect();
@@ -451,21 +587,34 @@ mod tests {
                         }
                     }
                 }
-                for meter in &meters.meters {
-                    let mut expected: BTreeMap<(String, i64, String), (i64, i128, i128)> = BTreeMap::new();
-                    for event in &events {
-                        if let Reading::Value(value) = meter.read(event) {
-                            let bucket = event.time.timestamp() / seconds * seconds;
-                            let cell = expected.entry((event.tenant.to_string(), bucket, meter.group_key(event))).or_default();
-                            cell.0 += 1;
-                            cell.1 += value.nanos();
-                            if meter.aggregation == Aggregation::Max {
-                                cell.2 = cell.2.max(value.nanos());
+                let mut expected: BTreeMap<String, BTreeMap<_, (i64, i128, i128)>> = BTreeMap::new();
+                for event in &events {
+                    let bucket = event.time.timestamp() / seconds * seconds;
+                    let mut count = |meter: &str, dimensions: String, value: Quantity, most: bool| {
+                        let key = (event.tenant.to_string(), bucket, dimensions);
+                        let cell = expected.entry(meter.to_owned()).or_default().entry(key).or_default();
+                        cell.0 += 1;
+                        cell.1 += value.nanos();
+                        cell.2 = if most { cell.2.max(value.nanos()) } else { 0 };
+                    };
+                    for meter in &meters.meters {
+                        match meter.read(event) {
+                            Reading::NotMine => {}
+                            Reading::NoValue => {
+                                count(WITHOUT_VALUE, format!(r#"{{"meter":"{}"}}"#, meter.name), Quantity::ONE, false);
+                            }
+                            Reading::Value(value) => {
+                                let most = meter.aggregation == Aggregation::Max;
+                                count(&meter.name, meter.group_key(event), value, most);
                             }
                         }
                     }
-                    prop_assert_eq!(found.remove(&meter.name).unwrap_or_default(), expected);
+                    if meters.meters.iter().all(|meter| meter.read(event) == Reading::NotMine) {
+                        count(UNMATCHED, r#"{"type":"t"}"#.to_owned(), Quantity::ONE, false);
+                    }
                 }
+                found.retain(|_, cells| !cells.is_empty());
+                prop_assert_eq!(found, expected);
             }
         }
     }

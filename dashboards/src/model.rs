@@ -2,7 +2,7 @@
 
 use rentroll_schemas::Quantity;
 use rentroll_schemas::currency::Currency;
-use rentroll_schemas::meter::{Aggregation, Meter};
+use rentroll_schemas::meter::Meter;
 use rust_decimal::Decimal;
 
 use crate::text;
@@ -34,7 +34,7 @@ impl From<&Meter> for MeterColumn {
             title: text::title_case(&meter.name),
             unit: text::plural(&meter.unit),
             description: meter.description.clone(),
-            additive: matches!(meter.aggregation, Aggregation::Count | Aggregation::Sum),
+            additive: meter.aggregation.is_additive(),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{known_meter, price};
 use crate::currency::{Currency, Exact};
-use crate::meter::{self, Aggregation, Meters};
+use crate::meter::{self, Meters};
 use crate::yaml::{self, FileError};
 
 /// The row of cost that nobody used.
@@ -172,9 +172,9 @@ fn head<'a>(
 /// Shares are taken of sums: a largest or smallest value cannot be split.
 fn adds_up(path: &str, name: &str, meters: &Meters) -> Result<(), (String, String)> {
     match meters.get(name).map(|meter| meter.aggregation) {
-        Some(Aggregation::Min | Aggregation::Max) => Err((
+        Some(aggregation) if !aggregation.is_additive() => Err((
             path.to_owned(),
-            format!("`{name}` is a smallest or largest value: only counts and sums drive cost"),
+            format!("`{name}` is a {}: only counts and sums drive cost", aggregation.name()),
         )),
         _ => Ok(()),
     }

@@ -119,9 +119,6 @@ impl Proof<'_> {
     }
 
     async fn tables(&self, tables: &[Table], span: Span) -> Result<Outcome, RepairError> {
-        if self.meters.meters.is_empty() {
-            return Ok(Outcome::Settled(Vec::new()));
-        }
         if !self.is_kept(span).await? {
             return Ok(Outcome::Expired);
         }
@@ -214,12 +211,11 @@ impl Proof<'_> {
     }
 
     async fn read(&self, table: Table, span: Span, copies: bool) -> Result<Vec<Difference>, RepairError> {
-        let names: Vec<&str> = self.meters.meters.iter().map(|meter| meter.name.as_str()).collect();
         let query = self
             .bind(&sql::differences(table, self.meters, copies), span)
             .with_setting("max_bytes_before_external_sort", SORT_BYTES_MAX)
             .with_setting("max_query_size", "4194304")
-            .param("meters", names)
+            .param("meters", sql::names(self.meters))
             .param("extremes", sql::extremes(self.meters));
         let rows: Vec<DifferenceRow> = query.fetch_all().await.map_err(|error| self.failed(error))?;
         rows.into_iter().map(|row| difference(table, row)).collect()

@@ -4,7 +4,7 @@
 //! Every statement takes `from` and `to`, seconds since the epoch: the span [from, to).
 
 use rentroll_schemas::effective;
-use rentroll_schemas::meter::{Aggregation, Meter, Meters};
+use rentroll_schemas::meter::{Meter, Meters, UNMATCHED, WITHOUT_VALUE, json_object_sql};
 
 use super::Table;
 
@@ -47,7 +47,9 @@ pub(super) fn copies() -> String {
 /// What the events of the span make, per minute. Without `copies` no two rows of the span have one identity, and
 /// the sort that would find them is saved.
 fn minutes_by_events(meters: &Meters, copies: bool) -> String {
-    let readings: Vec<String> = meters.meters.iter().map(reading).collect();
+    let mut readings: Vec<String> = meters.meters.iter().map(reading).collect();
+    readings.extend(meters.meters.iter().filter(|meter| meter.value.is_some()).map(without_value));
+    readings.push(unmatched(meters));
     let first_of_identity = if copies { effective::FIRST_OF_IDENTITY } else { "" };
     format!(
         "SELECT reading.1 AS meter, tenant, toDateTime(toStartOfMinute(time), 'UTC') AS bucket, reading.2 AS dimensions, \
@@ -71,6 +73,30 @@ fn reading(meter: &Meter) -> String {
         dimensions = meter.group_key_sql(),
         value = meter.raw_value_sql(),
     )
+}
+
+/// What the built-in meter of missing values makes of an event.
+fn without_value(meter: &Meter) -> String {
+    format!(
+        "if({condition} AND NOT {has_value}, [('{WITHOUT_VALUE}', '{{\"meter\":\"{name}\"}}', toDecimal128(1, 9))], [])",
+        condition = meter.raw_condition_sql(),
+        has_value = meter.has_value_sql(),
+        name = meter.name,
+    )
+}
+
+/// What the built-in meter of events that have none makes of an event.
+fn unmatched(meters: &Meters) -> String {
+    let conditions: Vec<String> =
+        meters.meters.iter().map(|meter| format!("({})", meter.raw_condition_sql())).collect();
+    let any = if conditions.is_empty() { "0".to_owned() } else { conditions.join(" OR ") };
+    let dimensions = json_object_sql([("type", "type".to_owned())]);
+    format!("if({any}, [], [('{UNMATCHED}', {dimensions}, toDecimal128(1, 9))])")
+}
+
+/// The names in the rollups: of all meters, and the built-in ones.
+pub(super) fn names(meters: &Meters) -> Vec<&str> {
+    meters.newest().map(|meter| meter.name.as_str()).chain([UNMATCHED, WITHOUT_VALUE]).collect()
 }
 
 /// What a finer table makes of the span.
@@ -129,8 +155,8 @@ pub(super) fn differences(table: Table, meters: &Meters, copies: bool) -> String
 
 /// Names of the meters that take the least or the greatest.
 pub(super) fn extremes(meters: &Meters) -> Vec<&str> {
-    let takes_one = |meter: &&Meter| matches!(meter.aggregation, Aggregation::Min | Aggregation::Max);
-    meters.meters.iter().filter(takes_one).map(|meter| meter.name.as_str()).collect()
+    let keeps_them = |meter: &&Meter| meter.aggregation.keeps_extremes();
+    meters.newest().filter(keeps_them).map(|meter| meter.name.as_str()).collect()
 }
 
 #[cfg(test)]

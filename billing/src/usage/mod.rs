@@ -122,7 +122,7 @@ async fn read_raw(store: &Store, meters: &Meters, period: &Period, slice_events:
 fn none(meter: &Meter, first: MeterUsage) -> MeterUsage {
     match meter.aggregation {
         Aggregation::Count | Aggregation::Sum => MeterUsage::default(),
-        Aggregation::Min | Aggregation::Max => MeterUsage { events: 0, quantity: first.quantity },
+        _ => MeterUsage { events: 0, quantity: first.quantity },
     }
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn combine(meter: &Meter, a: MeterUsage, b: MeterUsage) -> Result<Met
     let quantity: Quantity = match meter.aggregation {
         Aggregation::Count | Aggregation::Sum => a.quantity.checked_add(b.quantity).ok_or_else(too_large)?,
         Aggregation::Min => a.quantity.min(b.quantity),
-        Aggregation::Max => a.quantity.max(b.quantity),
+        _ => a.quantity.max(b.quantity),
     };
     Ok(MeterUsage { events: a.events + b.events, quantity })
 }
@@ -166,6 +166,7 @@ mod tests {
             value: None,
             filter: BTreeMap::new(),
             group_by: Vec::new(),
+            ..Meter::default()
         }
     }
 

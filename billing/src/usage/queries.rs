@@ -73,8 +73,8 @@ pub(super) fn raw_sql(meter: &Meter) -> String {
         "SELECT tenant, toUInt16(toDate(time, {{zone:String}})) AS day_number, count() AS counted, \
          toString({aggregate}) AS quantity\nFROM (\n{events}\n)\nGROUP BY tenant, day_number\n\
          ORDER BY tenant, day_number",
-        aggregate = meter.raw_aggregate_sql(),
-        events = events_sql(meter, "tenant, time, measures", OF_SLICE, "1")
+        aggregate = meter.raw_aggregate_sql().unwrap_or_default(),
+        events = events_sql(meter, "tenant, time, measures, dimensions", OF_SLICE, "1")
     )
 }
 
@@ -82,8 +82,8 @@ pub(super) fn raw_sql(meter: &Meter) -> String {
 pub(crate) fn tenant_sql(meter: &Meter) -> String {
     format!(
         "SELECT count() AS counted, toString({aggregate}) AS quantity\nFROM (\n{events}\n)",
-        aggregate = meter.raw_aggregate_sql(),
-        events = events_sql(meter, "measures", OF_TENANT, OF_TENANT)
+        aggregate = meter.raw_aggregate_sql().unwrap_or_default(),
+        events = events_sql(meter, "measures, dimensions", OF_TENANT, OF_TENANT)
     )
 }
 
@@ -170,7 +170,7 @@ pub(crate) async fn rollups(
             "SELECT tenant, sum(events) AS counted, toString({aggregate}) AS quantity FROM {table} \
              WHERE meter = {{meter:String}} AND bucket >= toDateTime({{from:Int64}}, 'UTC') \
              AND bucket < toDateTime({{to:Int64}}, 'UTC') GROUP BY tenant HAVING counted != 0",
-            aggregate = meter.rollup_aggregate_sql()
+            aggregate = meter.rollup_aggregate_sql().unwrap_or("sum(total)")
         );
         let mut cursor = store
             .client()
@@ -222,6 +222,7 @@ mod tests {
             value: Some("bytes".to_owned()),
             filter: BTreeMap::new(),
             group_by: Vec::new(),
+            ..Meter::default()
         }
     }
 

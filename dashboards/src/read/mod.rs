@@ -24,7 +24,7 @@ use clickhouse::query::Query;
 use rentroll_schemas::Quantity;
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::currency::Currency;
-use rentroll_schemas::meter::{Aggregation, Meter, Meters};
+use rentroll_schemas::meter::{FromRollup, Meter, Meters};
 use rust_decimal::Decimal;
 
 pub use error::ReadError;
@@ -98,10 +98,11 @@ fn rollup_value(meter: &Meter, name: &str) -> String {
 
 /// The function that puts values of one meter together, and the rollup's column that it is over.
 fn rollup_function(meter: &Meter) -> (&'static str, &'static str) {
-    match meter.aggregation {
-        Aggregation::Count | Aggregation::Sum => ("sum", "total"),
-        Aggregation::Min => ("min", "least_value"),
-        Aggregation::Max => ("max", "greatest_value"),
+    match meter.aggregation.from_rollup() {
+        FromRollup::Least => ("min", "least_value"),
+        FromRollup::Greatest => ("max", "greatest_value"),
+        // The pages leave out meters that a rollup does not answer.
+        FromRollup::Total | FromRollup::TotalByEvents | FromRollup::Nothing => ("sum", "total"),
     }
 }
 

@@ -141,6 +141,7 @@ pub(super) fn meters() -> Meters {
         value: Some(name.to_owned()),
         filter: Default::default(),
         group_by: vec!["region".to_owned()],
+        ..Meter::default()
     };
     Meters { meters: MEASURES.map(meter).to_vec() }
 }
