@@ -200,3 +200,46 @@ fn attributes_that_are_not_known_are_passed_over_and_not_kept() {
         assert!(text.contains("rows") && !text.contains("secret") && !text.contains("trace"), "{text}");
     }
 }
+
+/// The bodies are those of OpenMeter's SDKs and of LiteLLM's callback; what their server takes and this one does not
+/// is told, never passed over.
+#[test]
+fn of_the_values_in_data_objects_are_taken_and_numbers_are_exact_or_refused() {
+    let mut rig = Rig::new(HttpConfig::default());
+    let secret = rig.tenant("acme");
+    let structured = ("content-type", "application/cloudevents+json");
+    let post = |data: &str| {
+        let body = format!(
+            r#"{{"specversion":"1.0","id":"{}","source":"@openmeter/sdk","type":"prompt","subject":"acme","data":{data}}}"#,
+            data.len()
+        );
+        rig.post(&secret, &[structured], body.as_bytes())
+    };
+    let sent_at_ms = chrono::Utc::now().timestamp_millis();
+    let data = r#"{"tokens":"12","cost":1.5e-7,"model":null,"stream":true,"usage":{"prompt":7,"details":{"cached":0}}}"#;
+    assert_eq!(post(data).status, 204);
+    let records = rig.read(Topic::Usage);
+    let kept = Event::from_json(&records[0].value).unwrap();
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    assert!((sent_at_ms..=now_ms).contains(&kept.time.timestamp_millis()), "no time is the arrival");
+    assert_eq!((kept.dimension("tokens"), kept.measure("tokens")), (Some("12"), None), "a text stays one");
+    assert_eq!(kept.measure("cost").unwrap().to_string(), "0.00000015");
+    assert_eq!(kept.measure("usage.prompt").unwrap().to_string(), "7");
+    assert_eq!(kept.measure("usage.details.cached").unwrap().to_string(), "0");
+    assert_eq!((kept.dimension("stream"), kept.dimension("model")), (Some("true"), None));
+    for (data, field) in [
+        ("null", "data"),
+        (r#""text""#, "data"),
+        ("[1]", "data"),
+        ("7", "data"),
+        (r#"{"tags":["a"]}"#, "data.tags"),
+        // Three times 1.1e-6 in floats.
+        (r#"{"cost":3.3000000000000003e-06}"#, "data.cost"),
+    ] {
+        let answer = post(data);
+        assert_eq!(answer.status, 400, "{data}");
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let error = &problem["errors"][0];
+        assert_eq!((error["reason"].as_str(), error["field"].as_str()), (Some("invalid"), Some(field)));
+    }
+}

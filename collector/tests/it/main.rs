@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod disk;
+mod door;
 mod forms;
 mod limits;
 mod memory;

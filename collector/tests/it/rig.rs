@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use rentroll_collector::http::config::HttpConfig;
+use rentroll_collector::http::door::IngestDoor;
 use rentroll_collector::http::metrics::HttpMetrics;
 use rentroll_collector::http::{Ingest, Setup};
 use rentroll_collector::metrics::Metrics;
@@ -88,10 +89,10 @@ impl Rig {
         );
         self.tokens.tokens.push(token);
         self.write_tokens();
-        // Nobody is let in before the file is read again; a token of any other kind is refused for its events.
+        // Nobody is let in before the file is read again.
         let known = rentroll_testing::wait_until(Duration::from_secs(5), || {
             let answer = self.post(&secret, &[("content-type", "text/none")], b"");
-            (answer.status == 415 || answer.body.contains("expired")).then_some(())
+            (matches!(answer.status, 403 | 415) || answer.body.contains("expired")).then_some(())
         });
         assert!(known.is_some(), "the new token was never read");
         secret
@@ -124,6 +125,15 @@ impl Rig {
         let headers: Vec<(&str, &str)> =
             [("authorization", bearer.as_str())].into_iter().chain(headers.iter().copied()).collect();
         http::post(self.address, "/v1/events", &headers, body).unwrap()
+    }
+
+    pub(crate) fn door(&self) -> IngestDoor {
+        self.ingest.as_ref().unwrap().door()
+    }
+
+    /// The listener, for the test to stop.
+    pub(crate) fn take(&mut self) -> Ingest {
+        self.ingest.take().unwrap()
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rentroll_collector::http::config::HttpConfig;
+use rentroll_schemas::reject::Reject;
 use rentroll_schemas::token::Grant;
 use rentroll_schemas::topics::Topic;
 
@@ -97,4 +98,48 @@ fn a_declared_backfill_may_be_old() {
     assert_eq!(rig.post(&live, &[JSON], old("edge").as_bytes()).status, 400);
     assert_eq!(rig.post(&backfill, &[JSON], old("archive").as_bytes()).status, 204);
     assert_eq!(rig.read(Topic::Usage)[0].header("backfill"), Some("1"));
+}
+
+#[test]
+fn who_only_reads_sends_nothing_and_who_manages_sends_under_a_name() {
+    let mut rig = Rig::new(HttpConfig::default());
+    let acme = rig.tenant("acme");
+    for (grant, said) in [
+        (Grant::Portal { tenant: "acme".into(), meters: vec![] }, "is a portal's: it reads usage"),
+        (Grant::Admin { source: None }, "`rentroll tokens create --admin --source NAME`"),
+        (Grant::Service { source: None }, "`rentroll tokens create --service --source NAME`"),
+    ] {
+        let secret = rig.token(grant, None);
+        let answer = rig.post(&secret, &[JSON], event("api", 1, "acme").as_bytes());
+        assert_eq!(answer.status, 403, "{}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(problem["type"], "urn:rentroll:problem:forbidden");
+        let detail = problem["detail"].as_str().unwrap();
+        let id = rentroll_schemas::token::id_of(&secret).unwrap();
+        assert!(detail.contains(said) && detail.contains(id), "{detail}");
+    }
+    assert!(rig.read(Topic::Usage).is_empty() && rig.read(Topic::Rejects).is_empty());
+    let ops = rig.token(Grant::Admin { source: Some("ops".into()) }, None);
+    let sync = rig.token(Grant::Service { source: Some("sync".into()) }, None);
+    for (secret, source, subject, status) in [
+        (&ops, "ops", "acme", 204),
+        (&ops, "ops/1", "other", 204),
+        (&ops, "sync", "acme", 403),
+        (&sync, "sync", "other", 204),
+        (&sync, "api", "other", 403),
+        // Their names are kept from tenants.
+        (&acme, "ops", "acme", 403),
+        (&acme, "sync/1", "acme", 403),
+    ] {
+        let answer = rig.post(secret, &[JSON], event(source, 2, subject).as_bytes());
+        assert_eq!(answer.status, status, "{source} for {subject}: {}", answer.body);
+    }
+    let old = event("ops", 3, "acme").replacen('{', r#"{"time":"2015-05-17T10:05:03Z","#, 1);
+    assert_eq!(rig.post(&ops, &[JSON], old.as_bytes()).status, 400, "an admin's is no backfill");
+    let rejects = rig.read(Topic::Rejects);
+    let source = |record: &rentroll_engines::log::Record| {
+        serde_json::from_slice::<Reject>(&record.value).unwrap().source
+    };
+    assert_eq!(rejects.iter().filter(|record| source(record) == "ops").count(), 2);
 }
