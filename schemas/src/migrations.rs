@@ -33,6 +33,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008_usage_views"),
     migration!(9, "0009_event_ids"),
     migration!(10, "0010_log_topic"),
+    migration!(11, "0011_meters"),
 ];
 
 impl Migration {
