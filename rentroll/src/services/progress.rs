@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rentroll_collector::collect::Progress;
+use rentroll_engines::store::Store;
 
 /// Shows how far the collectors are until it is dropped.
 #[derive(Debug)]
@@ -39,6 +40,30 @@ impl Shown {
         Shown { bar, task, started, progress }
     }
 
+    /// Begins, for a chain that will have stored `rows_total` events: shows how many the store holds.
+    pub fn of_rows(progress: Arc<Progress>, store: Store, rows_total: u64) -> Self {
+        let started = Instant::now();
+        let (bar, task) = match std::io::stderr().is_terminal() {
+            false => (ProgressBar::hidden(), tokio::spawn(async {})),
+            true => {
+                let bar = rows_bar(rows_total);
+                let shown = bar.clone();
+                let task = tokio::spawn(async move {
+                    loop {
+                        // A question that fails is no reason to end: what it asks after goes on.
+                        let asked = store.client().query("SELECT count() FROM events").fetch_one::<u64>();
+                        if let Ok(rows) = asked.await {
+                            shown.set_position(rows);
+                        }
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                });
+                (bar, task)
+            }
+        };
+        Shown { bar, task, started, progress }
+    }
+
     /// Ends; returns a sentence of what was done.
     pub fn finish(self) -> String {
         let accepted = self.progress.accepted.load(Ordering::Relaxed);
@@ -50,6 +75,18 @@ impl Shown {
             accepted + rejected
         )
     }
+}
+
+/// A bar over rows, with their rate and when they will be done.
+pub fn rows_bar(rows_total: u64) -> ProgressBar {
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(rows_total),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} rows {per_sec} ETA {eta}") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 impl Drop for Shown {

@@ -9,6 +9,7 @@ mod chain;
 mod corrections;
 mod crash;
 mod full_disk;
+mod functions;
 mod health;
 mod house;
 mod ingest;
