@@ -11,10 +11,11 @@ use rentroll_engines::health::Health;
 use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::{LogError, PartitionReader, SharedLog};
 use rentroll_engines::store::Store;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 use rentroll_schemas::topics::Topic;
 
 use crate::activity::Activity;
+use crate::meters::watch::Watching;
 use crate::metrics::Metrics;
 use crate::repair::keeper;
 use crate::watch::Watch;
@@ -31,7 +32,7 @@ pub struct Setup {
     /// Where rows go.
     pub store: Store,
     /// How events become usage.
-    pub meters: Arc<Meters>,
+    pub meters: LiveMeters,
     /// The consumer group.
     pub group: String,
     /// How batches are cut.
@@ -72,6 +73,7 @@ type Waiting = Vec<Box<dyn PartitionReader>>;
 pub fn aggregate(setup: &Setup, runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
     let part = setup.health.part("aggregator");
     let watch = Watch::start(setup, runtime);
+    let _meters = Watching::start(setup, runtime);
     let _keeper = keeper::Keeping::start(setup, runtime, &watch);
     while !setup.stop.load(Ordering::Relaxed) {
         // What moves are the workers, each with a health of its own; this part only fails.

@@ -23,7 +23,7 @@ use rentroll_engines::health::Part;
 use rentroll_engines::log::{LogError, PartitionReader};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::Identity;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 use rentroll_schemas::topics::Topic;
 use tokio::runtime::Handle;
 
@@ -72,7 +72,7 @@ pub struct Shared {
     /// Where rows go.
     pub store: Store,
     /// How events become usage.
-    pub meters: Arc<Meters>,
+    pub meters: LiveMeters,
     /// How batches are cut.
     pub limits: BatchLimits,
     /// How many partitions the topics have.
@@ -407,7 +407,9 @@ impl Worker {
         let known_events = self.known_events(&intake, repeated.then_some(plan), arrived_at)?;
         let known_rejects = self.known_rejects(&intake, plan, arrived_at)?;
         self.step_done(Step::Dedup);
-        let mut batch = Batch::assemble(plan, &intake, &self.shared.meters, &known_events, &known_rejects);
+        // Held until the batch is stored: see `meters`.
+        let meters = self.shared.meters.now();
+        let mut batch = Batch::assemble(plan, &intake, &meters, &known_events, &known_rejects);
         if repeated && self.is_stored(plan, &intake)? {
             // The rollups were doubted before.
             batch.events = Block::default();
@@ -415,6 +417,7 @@ impl Worker {
         self.lanes[index].reuse(intake);
         self.step_done(Step::Encode);
         self.store_batch(plan, batch)?;
+        drop(meters);
         self.commit(index, plan.next)?;
         self.step_done(Step::Consume);
         self.part.progress();

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::check::{Proof, Span};
 use super::{Cell, Difference, RepairError, Table, dirty, sql};
+use crate::meters::backfill;
 
 /// Cells in one deletion: the statement is some hundred bytes for each.
 const DELETIONS_MAX: usize = 500;
@@ -87,7 +88,24 @@ pub(super) async fn salts(
     let query = store.client().query(sql).param("table", table.name());
     let query = query.param("from", span.from.timestamp()).param("to", span.to.timestamp());
     let buckets: Vec<(u32, u64)> = query.fetch_all().await.map_err(|error| store.error(error))?;
-    let mut salts = BTreeMap::new();
+    // A back-fill writes down no repairs, but its checks.
+    let sql = "SELECT toUnixTimestamp(starts_at) AS starts_at, toUnixTimestamp(ends_at) AS ends_at, count() FROM rollup_checks \
+               WHERE why = {why:String} AND differences > 0 AND starts_at < toDateTime({to:Int64}, 'UTC') \
+               AND ends_at > toDateTime({from:Int64}, 'UTC') GROUP BY starts_at, ends_at";
+    let query = store.client().query(sql).param("why", backfill::WHY);
+    let query = query.param("from", span.from.timestamp()).param("to", span.to.timestamp());
+    let checks: Vec<(u32, u32, u64)> = query.fetch_all().await.map_err(|error| store.error(error))?;
+    let mut salts: BTreeMap<Span, u64> = BTreeMap::new();
+    for (from, to, checks) in checks {
+        let step = match table {
+            Table::Minute | Table::Hour => 3_600,
+            Table::Day => 86_400,
+        };
+        for bucket in (from..to).step_by(step) {
+            let bucket = DateTime::from_timestamp(i64::from(bucket), 0).unwrap_or_default();
+            *salts.entry(unit(table, bucket)).or_default() += checks;
+        }
+    }
     for (bucket, repairs) in buckets {
         let bucket = DateTime::from_timestamp(i64::from(bucket), 0).unwrap_or_default();
         *salts.entry(unit(table, bucket)).or_default() += repairs;
@@ -174,6 +192,10 @@ async fn insert_unit(
     if !rows.is_empty() {
         let token = token(table, span, differences, salt);
         insert(store, table.rows(), &ROLLUP_COLUMNS, &rows, Some(&token)).await?;
+    }
+    if proof.why == backfill::WHY {
+        tracing::debug!(table = table.name(), from = %span.from, cells = differences.len(), "counted by new meters");
+        return Ok(());
     }
     let repaired_at = instant(Utc::now());
     let rows: Vec<RepairRow<'_>> =

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_engines::health::Part;
 use rentroll_engines::store::Store;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 
 use super::check::{Outcome, Proof, Span};
 use super::corrections::{self, CORRECTION};
 use super::{RepairError, Table, dirty};
+use crate::meters::backfill;
 use crate::metrics::Metrics;
 use crate::run::Setup;
 use crate::watch::Watch;
@@ -44,7 +45,7 @@ pub struct Keeper {
     /// The store.
     pub store: Store,
     /// What usage is made by.
-    pub meters: Arc<Meters>,
+    pub meters: LiveMeters,
     /// How long after its end an hour is checked.
     pub after: TimeDelta,
     /// What it counts; `None` where nobody asks.
@@ -124,7 +125,8 @@ impl Keeper {
             let day = Span::day_of(hour.from);
             settled_days.contains(&day) || !days.contains(&day)
         });
-        if let Some(metrics) = &self.metrics {
+        // What a new meter makes of older events is no fault.
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| why != backfill::WHY) {
             for table in Table::ALL {
                 let count = found.iter().filter(|one| **one == table).count() as u64;
                 metrics.repairs.with_label_values(&[table.name(), why]).inc_by(count);
@@ -148,7 +150,8 @@ impl Keeper {
         why: &str,
         found: &mut Vec<Table>,
     ) -> Result<Vec<Span>, RepairError> {
-        let proof = Proof { store: &self.store, meters: &self.meters, repairs: true, why };
+        let meters = self.meters.now();
+        let proof = Proof { store: &self.store, meters: &meters, repairs: true, why };
         let mut settled = Vec::new();
         let mut parts = vec![spans];
         while let Some(part) = parts.pop() {

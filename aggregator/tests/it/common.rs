@@ -104,7 +104,7 @@ impl Pipeline {
         Setup {
             log,
             store: self.store.clone(),
-            meters: Arc::new(self.meters.clone()),
+            meters: self.meters.clone().into(),
             group: "test".to_owned(),
             limits: BatchLimits { records_max: 100, wait: Duration::from_millis(5) },
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),

@@ -24,7 +24,7 @@ fn event<'a>(id: &'a str, time: &'a str, bytes: u64) -> Sent<'a> {
 async fn keeper(pipeline: &Pipeline) -> Keeper {
     Keeper {
         store: pipeline.store.clone(),
-        meters: std::sync::Arc::new(pipeline.meters.clone()),
+        meters: pipeline.meters.clone().into(),
         after: TimeDelta::minutes(10),
         metrics: None,
     }

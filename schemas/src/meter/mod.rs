@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 mod aggregation;
 mod condition;
+mod live;
 mod sql;
 
 pub use aggregation::{Aggregation, FromRollup, Per, Percent};
 pub use condition::{Condition, Given, Number, Rule};
+pub use live::LiveMeters;
 pub use sql::{LATEST_ORDER, json_object_sql};
 
 use crate::yaml::{self, FileError};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use rentroll_schemas::meter::Meters;
+use super::Meters;
 
 /// The meters in force. Clones share them.
 #[derive(Clone, Debug, Default)]
