@@ -1,8 +1,9 @@
 //! The words all parts of Rentroll share.
 //!
-//! Nothing here does I/O: these are the types that travel (events, rejects), the files people write
-//! (meters, catalogue, cost pools), and the SQL that the store is made of. A rule that two parts must agree
-//! on — how an identity is hashed, how a quantity is written, where a period begins — lives here once.
+//! Nothing here does I/O but reading files that people write, and keeping the file of tokens: these are the types that
+//! travel (events, rejects), the files people write (meters, catalogue, cost pools), and the SQL that the store is made
+//! of. A rule that two parts must agree on — how an identity is hashed, how a quantity is written, where a period
+//! begins — lives here once.
 
 pub mod catalogue;
 pub mod compact;
