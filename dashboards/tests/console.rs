@@ -301,7 +301,7 @@ async fn health_names_what_is_wrong() {
 async fn a_failure_is_never_shown_as_no_data() {
     let bare = Console::bare().await;
     let away = clickhouse::Client::default().with_url("http://127.0.0.1:1");
-    let away = router(ConsoleState::new(away, fixture::meters(), None));
+    let away = router(ConsoleState::new(away, fixture::meters().as_ref().clone().into(), None));
     for address in [
         "/",
         "/tenants",

@@ -51,7 +51,7 @@ pub enum Command {
     Migrate,
     /// Make the event log's topics in Kafka.
     Topics(verbs::topics::Args),
-    /// Make, list and revoke the tokens of those who send events.
+    /// Make, list and revoke the tokens of those who send events and read usage.
     Tokens(verbs::tokens::Args),
     /// Send events from a file or stdin to a collector.
     Send(verbs::send::Args),

@@ -1,6 +1,6 @@
 //! Opens what a verb needs, once and with errors that say what was being opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
-use rentroll_schemas::token::Tokens;
+use rentroll_schemas::token::{self, Tokens};
 
 use crate::config::{Config, ConfigError, LogKind};
 
@@ -56,6 +56,18 @@ pub fn meters(config: &Config) -> anyhow::Result<Meters> {
     Ok(Meters::read(&config.path(&config.files.meters))?)
 }
 
+/// The meters in force: those that the store keeps, or those of the file if no aggregator has run yet.
+///
+/// # Errors
+/// The store's, or as [`meters`].
+pub async fn meters_in_force(config: &Config, store: &Store) -> anyhow::Result<Meters> {
+    let kept = rentroll_aggregator::meters::load(store).await?;
+    match kept.meters.is_empty() {
+        true => meters(config),
+        false => Ok(kept),
+    }
+}
+
 /// Reads the catalogue that the configuration names.
 ///
 /// # Errors
@@ -88,20 +100,7 @@ pub fn costs(config: &Config, meters: &Meters) -> anyhow::Result<Costs> {
 /// # Errors
 /// Names file, entry, field and reason.
 pub fn tokens(config: &Config) -> anyhow::Result<Tokens> {
-    tokens_in(&config.path(&config.files.tokens))
-}
-
-/// Reads the tokens in `path`; no file is no tokens.
-///
-/// # Errors
-/// As [`tokens`].
-pub fn tokens_in(path: &Path) -> anyhow::Result<Tokens> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    Tokens::parse(&text).with_context(|| path.display().to_string())
+    Ok(token::file::read(&config.path(&config.files.tokens))?)
 }
 
 /// The certificates of ingest over HTTP, with paths from here.

@@ -24,7 +24,7 @@ use clickhouse::query::Query;
 use rentroll_schemas::Quantity;
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::currency::Currency;
-use rentroll_schemas::meter::{FromRollup, Meter, Meters};
+use rentroll_schemas::meter::{Aggregation, Meter, Meters};
 use rust_decimal::Decimal;
 
 pub use error::ReadError;
@@ -46,9 +46,19 @@ pub struct Reader {
 
 impl Reader {
     /// Over `client`, whose database holds Rentroll's tables.
-    pub fn new(client: clickhouse::Client, meters: Arc<Meters>, catalogue: Option<Arc<Catalogue>>) -> Self {
+    pub fn new(client: clickhouse::Client, meters: &Meters, catalogue: Option<Arc<Catalogue>>) -> Self {
         let client = client.with_setting("max_execution_time", QUERY_SECONDS_MAX);
-        Reader { client, meters, catalogue }
+        Reader { client, meters: Arc::default(), catalogue }.with_meters(meters)
+    }
+
+    /// The same with other meters. The pages show those that can be read off a rollup's column as they are; averages,
+    /// percentiles and the like are for the usage API.
+    pub fn with_meters(&self, meters: &Meters) -> Self {
+        let is_shown = |meter: &&Meter| {
+            meter.aggregation.from_rollup().column().is_some() && meter.aggregation != Aggregation::Rate
+        };
+        let shown = Meters { meters: meters.newest().filter(is_shown).cloned().collect() };
+        Reader { meters: Arc::new(shown), ..self.clone() }
     }
 
     /// The zone in which months are cut.
@@ -98,12 +108,8 @@ fn rollup_value(meter: &Meter, name: &str) -> String {
 
 /// The function that puts values of one meter together, and the rollup's column that it is over.
 fn rollup_function(meter: &Meter) -> (&'static str, &'static str) {
-    match meter.aggregation.from_rollup() {
-        FromRollup::Least => ("min", "least_value"),
-        FromRollup::Greatest => ("max", "greatest_value"),
-        // The pages leave out meters that a rollup does not answer.
-        FromRollup::Total | FromRollup::TotalByEvents | FromRollup::Nothing => ("sum", "total"),
-    }
+    // Others are not shown.
+    meter.aggregation.from_rollup().column().unwrap_or(("sum", "total"))
 }
 
 fn quantity(text: &str) -> Result<Quantity, ReadError> {

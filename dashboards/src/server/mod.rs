@@ -11,13 +11,13 @@ mod params;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use rentroll_schemas::catalogue::Catalogue;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 
 use crate::assets;
 use crate::model::HealthCheck;
@@ -32,14 +32,29 @@ pub type HealthProbe = Arc<dyn Fn() -> Vec<HealthCheck> + Send + Sync>;
 #[derive(Clone)]
 pub struct ConsoleState {
     reader: Reader,
+    meters: LiveMeters,
     probe: Option<HealthProbe>,
+}
+
+/// What one page is made with: the meters do not change under it.
+#[derive(Clone)]
+struct PageState {
+    reader: Reader,
+    probe: Option<HealthProbe>,
+}
+
+impl FromRef<ConsoleState> for PageState {
+    fn from_ref(state: &ConsoleState) -> Self {
+        let reader = state.reader.with_meters(&state.meters.now());
+        PageState { reader, probe: state.probe.clone() }
+    }
 }
 
 impl ConsoleState {
     /// Over a client whose database holds Rentroll's tables, for these meters. The catalogue, if there is one,
     /// gives plans their titles and names the zone in which months are cut.
-    pub fn new(client: clickhouse::Client, meters: Arc<Meters>, catalogue: Option<Arc<Catalogue>>) -> Self {
-        ConsoleState { reader: Reader::new(client, meters, catalogue), probe: None }
+    pub fn new(client: clickhouse::Client, meters: LiveMeters, catalogue: Option<Arc<Catalogue>>) -> Self {
+        ConsoleState { reader: Reader::new(client, &meters.now(), catalogue), meters, probe: None }
     }
 
     /// With what the running parts say of themselves.

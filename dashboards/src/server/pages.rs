@@ -10,7 +10,7 @@ use futures_util::Stream;
 use maud::Markup;
 
 use super::params::Params;
-use super::{ConsoleState, Failure};
+use super::{Failure, PageState};
 use crate::address::Address;
 use crate::html::shell::{Frame, Section, WindowBar, page};
 use crate::html::table::Direction;
@@ -66,7 +66,7 @@ fn slice(page: u64, rows: u64) -> (u64, u64) {
     ((page - 1) * rows, rows)
 }
 
-pub(super) async fn overview(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn overview(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let Some((frame, window)) = framed(reader, &params, Section::Overview, Address::new("/"), None).await?
     else {
@@ -97,7 +97,7 @@ pub(super) async fn overview(State(state): State<ConsoleState>, query: Asked) ->
     Ok(show(&view.frame, "Overview", &overview::render(&view)))
 }
 
-pub(super) async fn tenants(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn tenants(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let (search, who, page, sorting) =
         (params.search()?, params.who()?, params.page()?, params.sorting(reader)?);
@@ -120,10 +120,7 @@ pub(super) async fn tenants(State(state): State<ConsoleState>, query: Asked) -> 
     Ok(show(&view.frame, "Tenants", &tenants::render(&view)))
 }
 
-pub(super) async fn tenants_csv(
-    State(state): State<ConsoleState>,
-    query: Asked,
-) -> Result<Response, Failure> {
+pub(super) async fn tenants_csv(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let (who, sorting) = (params.who()?, params.sorting(reader)?);
     let window = export_window(reader, &params).await?;
@@ -134,7 +131,7 @@ pub(super) async fn tenants_csv(
 }
 
 pub(super) async fn tenant(
-    State(state): State<ConsoleState>,
+    State(state): State<PageState>,
     path: Named,
     query: Asked,
 ) -> Result<Response, Failure> {
@@ -143,7 +140,7 @@ pub(super) async fn tenant(
 
 /// The names `.` and `..`, which no path can hold.
 pub(super) async fn tenant_by_name(
-    State(state): State<ConsoleState>,
+    State(state): State<PageState>,
     query: Asked,
 ) -> Result<Response, Failure> {
     let params = asked(query)?;
@@ -188,7 +185,7 @@ async fn show_tenant(reader: &Reader, params: &Params, name: String) -> Result<R
     Ok((status, show(&view.frame, &name, &tenant::render(&view))).into_response())
 }
 
-pub(super) async fn invoices(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn invoices(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let (search, who, page) = (params.search()?, params.who()?, params.page()?);
     let mut address = Address::new("/invoices");
@@ -209,7 +206,7 @@ pub(super) async fn invoices(State(state): State<ConsoleState>, query: Asked) ->
     Ok(show(&view.frame, "Invoices", &invoices::render(&view)))
 }
 
-pub(super) async fn invoice(State(state): State<ConsoleState>, path: Named) -> Result<Response, Failure> {
+pub(super) async fn invoice(State(state): State<PageState>, path: Named) -> Result<Response, Failure> {
     let number = named(path)?;
     let Some(stored) = state.reader.invoice(&number).await? else {
         return Err(Failure::Missing(format!("There is no invoice with the number {number}.")));
@@ -219,7 +216,7 @@ pub(super) async fn invoice(State(state): State<ConsoleState>, path: Named) -> R
     Ok(show(&view.frame, &format!("Invoice {number}"), &invoice::render(&view)))
 }
 
-pub(super) async fn costs(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn costs(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let pool = Params::filter(&params.pool);
     let mut address = Address::new("/costs");
@@ -242,7 +239,7 @@ pub(super) async fn costs(State(state): State<ConsoleState>, query: Asked) -> Re
     Ok(show(&view.frame, "Costs", &costs::render(&view)))
 }
 
-pub(super) async fn costs_csv(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn costs_csv(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let window = export_window(reader, &params).await?;
     let month = reader.month_state(&window).await?;
@@ -254,7 +251,7 @@ pub(super) async fn costs_csv(State(state): State<ConsoleState>, query: Asked) -
     Ok(csv(&format!("costs-{}", file_label(&window)), lines))
 }
 
-pub(super) async fn rejects(State(state): State<ConsoleState>, query: Asked) -> Result<Response, Failure> {
+pub(super) async fn rejects(State(state): State<PageState>, query: Asked) -> Result<Response, Failure> {
     let (reader, params) = (&state.reader, asked(query)?);
     let (reason, page) = (Params::filter(&params.reason), params.page()?);
     let (reasons, rows, data_as_of) = tokio::try_join!(
@@ -268,7 +265,7 @@ pub(super) async fn rejects(State(state): State<ConsoleState>, query: Asked) -> 
 }
 
 /// The one page that is there even without the store: then it says that.
-pub(super) async fn health(State(state): State<ConsoleState>) -> Response {
+pub(super) async fn health(State(state): State<PageState>) -> Response {
     let mut checks = state.probe.as_ref().map(|probe| probe()).unwrap_or_default();
     let read = store_health(&state.reader, &mut checks).await;
     // The page is for people and was read, whatever it says; machines ask `/readyz`.

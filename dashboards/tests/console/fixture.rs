@@ -57,7 +57,8 @@ impl Console {
     pub(crate) async fn bare() -> Self {
         let database = format!("console_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let store = Store::open(&StoreConfig { database, ..StoreConfig::embedded(&*DIR) }).await.unwrap();
-        let router = router(ConsoleState::new(store.client().clone(), meters(), None));
+        let router =
+            router(ConsoleState::new(store.client().clone(), meters().as_ref().clone().into(), None));
         Console { store, router }
     }
 

@@ -14,7 +14,7 @@ use rentroll_dashboards::model::{CheckState, HealthCheck};
 use rentroll_engines::health::{Health, PartHealth};
 use rentroll_engines::store::Store;
 use rentroll_schemas::catalogue::Catalogue;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 use tokio::net::TcpListener;
 
 /// Listens on `address`.
@@ -30,7 +30,7 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// The console over `store`, with what the parts of this process say of themselves.
 pub fn console(
     store: &Store,
-    meters: &Arc<Meters>,
+    meters: &LiveMeters,
     catalogue: Option<Arc<Catalogue>>,
     health: &Health,
 ) -> Router {

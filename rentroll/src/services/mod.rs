@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rentroll_aggregator::activity::Activity;
+use rentroll_aggregator::meters::watch::seeded;
 use rentroll_aggregator::repair::keeper::Keeper;
 use rentroll_aggregator::run as aggregator;
 use rentroll_aggregator::worker::BatchLimits;
@@ -17,7 +18,7 @@ use rentroll_engines::health::lag::LagRule;
 use rentroll_engines::log::embedded::door;
 use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::Store;
-use rentroll_schemas::meter::Meters;
+use rentroll_schemas::meter::LiveMeters;
 use rentroll_schemas::topics::Topic;
 use tokio::task::JoinHandle;
 
@@ -65,7 +66,7 @@ pub struct System {
     pub progress: Arc<Progress>,
     /// Where health, metrics and the console are.
     pub address: std::net::SocketAddr,
-    meters: Arc<Meters>,
+    meters: LiveMeters,
     /// Into the embedded log, for commands that have something to append while this process holds it.
     door: Option<JoinHandle<()>>,
     log: Option<SharedLog>,
@@ -86,12 +87,8 @@ impl System {
     /// # Errors
     /// Says which part, and why.
     pub async fn start(config: &Config, parts: Parts, mode: Mode) -> anyhow::Result<Self> {
-        let meters = Arc::new(context::meters(config)?);
-        let own_meters = meters.clone();
-        let catalogue = match parts.needs_store() {
-            true => context::catalogue_if_any(config, &meters)?.map(Arc::new),
-            false => None,
-        };
+        // A mistake in the file is found before anything is started.
+        let file = context::meters(config)?;
         // The port first: it is the commonest fault, and the cheapest to find.
         let listener = http::listen(config.http.listen).await?;
         let health = Health::default();
@@ -100,6 +97,15 @@ impl System {
             // Who runs it once wants to know at once.
             true if mode.once => Some(context::migrated_store(config).await?),
             true => Some(store::when_there(config, &listener, &health).await?),
+            false => None,
+        };
+        let meters = match &store {
+            Some(store) if parts.aggregator => LiveMeters::new(seeded(store, &file).await?),
+            Some(store) => LiveMeters::new(context::meters_in_force(config, store).await?),
+            None => LiveMeters::new(file),
+        };
+        let catalogue = match parts.needs_store() {
+            true => context::catalogue_if_any(config, &meters.now())?.map(Arc::new),
             false => None,
         };
         let log = if parts.needs_log() {
@@ -161,7 +167,7 @@ impl System {
         let door = log.as_ref().and_then(|log| open_door(config, log));
         Ok(System {
             store,
-            meters: own_meters,
+            meters,
             door,
             progress,
             address,
@@ -207,6 +213,8 @@ impl System {
     async fn settle(&self) -> anyhow::Result<()> {
         let Some(store) = self.store.as_ref().filter(|_| self.aggregator.is_some()) else { return Ok(()) };
         let (store, meters) = (store.clone(), self.meters.clone());
+        // Who runs it once may have changed the meters before.
+        rentroll_aggregator::meters::watch::catch_up(&store, &meters.now()).await?;
         let keeper = Keeper { store, meters, after: chrono::TimeDelta::zero(), metrics: None };
         for _ in 0..SETTLE_PASSES_MAX {
             if keeper.settle().await?.left == 0 {
@@ -344,7 +352,7 @@ fn aggregator_setup(
     config: &Config,
     log: &SharedLog,
     store: &Store,
-    meters: Arc<Meters>,
+    meters: LiveMeters,
     registry: &prometheus::Registry,
     health: &Health,
     stop: &Arc<AtomicBool>,

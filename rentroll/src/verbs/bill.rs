@@ -138,8 +138,8 @@ fn show_run(report: &RunReport) -> anyhow::Result<()> {
 
 async fn explain(context: &Context, number: &str, line: Option<u32>, json: bool) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    let meters = context::meters(&config)?;
     let store = context::store(&config).await?;
+    let meters = context::meters_in_force(&config, &store).await?;
     let explanation = rentroll_billing::explain(&store, &meters, number, line).await?;
     store.close().await;
     let holds = explanation.meters.iter().all(|meter| meter.holds);

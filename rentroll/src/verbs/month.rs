@@ -25,11 +25,11 @@ impl Month {
     /// Reads the files and opens the store. The month is cut in the catalogue's time zone.
     pub(super) async fn open(context: &Context, period: &str) -> anyhow::Result<Month> {
         let config = context.config()?;
-        let meters = context::meters(&config)?;
+        let store = context::store(&config).await?;
+        let meters = context::meters_in_force(&config, &store).await?;
         let catalogue = context::catalogue(&config, &meters)?;
         let period = Period::parse(period, catalogue.time_zone)
             .map_err(|error| WrongUse(format!("--period: {error}")))?;
-        let store = context::store(&config).await?;
         Ok(Month { config, meters, catalogue, period, store })
     }
 }

@@ -49,6 +49,18 @@ pub enum FromRollup {
     Nothing,
 }
 
+impl FromRollup {
+    /// The function and the column of a rollup, where they alone give it.
+    pub const fn column(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            FromRollup::Total => Some(("sum", "total")),
+            FromRollup::Least => Some(("min", "least_value")),
+            FromRollup::Greatest => Some(("max", "greatest_value")),
+            FromRollup::TotalByEvents | FromRollup::Nothing => None,
+        }
+    }
+}
+
 impl Aggregation {
     /// All of them.
     pub const ALL: [Aggregation; 10] = [

@@ -78,7 +78,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let store = context::store(&config).await?;
     if rollups {
-        let meters = context::meters(&config)?;
+        let meters = context::meters_in_force(&config, &store).await?;
         let span = rollups::Span { from, to };
         let exit = rollups::run(&store, &meters, span, repair, json).await?;
         store.close().await;

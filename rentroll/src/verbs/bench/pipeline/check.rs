@@ -48,7 +48,8 @@ pub(in crate::verbs::bench) async fn part_main(spec: CheckSpec) -> anyhow::Resul
     let meters = events::meters();
     let mut totals = Vec::new();
     for (meter, measure) in meters.meters.iter().zip(MEASURES) {
-        let (aggregate, condition) = (meter.raw_aggregate_sql().unwrap_or_default(), meter.raw_condition_sql());
+        let (aggregate, condition) =
+            (meter.raw_aggregate_sql().unwrap_or_default(), meter.raw_condition_sql());
         let raw =
             format!("SELECT tenant, toString({aggregate}) FROM events WHERE {condition} GROUP BY tenant");
         let aggregate = meter.rollup_aggregate_sql().unwrap_or("sum(total)");
