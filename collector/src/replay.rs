@@ -145,9 +145,12 @@ mod tests {
     const LINE: &str = r#"10.0.0.1 - - [14/Nov/2023:22:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "-""#;
 
     fn tokens() -> Tokens {
-        let grant = Grant::Source { source: "edge".into(), backfill: false };
-        let (token, _) = Token::make("t2".into(), &[7; 32], grant, String::new(), Utc::now(), None);
-        Tokens { tokens: vec![token] }
+        let token = |id: &str, grant| {
+            Token::make(id.to_owned(), &[7; 32], grant, String::new(), Utc::now(), None).0
+        };
+        let edge = Grant::Source { source: "edge".into(), backfill: false };
+        let ops = Grant::Admin { source: Some("ops".into()) };
+        Tokens { tokens: vec![token("t2", edge), token("t3", ops)] }
     }
 
     fn reject(source: &str, place: &str, tenant: &str, bytes: &str) -> Reject {
@@ -203,6 +206,7 @@ mod tests {
             (reason::INVALID, "subject".into())
         );
         assert_eq!(tenant(r#""source":"edge/x""#).unwrap_err(), (reason::FORBIDDEN, "source".into()));
+        assert_eq!(tenant(r#""source":"ops""#).unwrap_err(), (reason::FORBIDDEN, "source".into()));
         let edge = |rest: &str| verdict(&reject("edge", "http:t2:9:0", "", &event(rest)), false);
         assert!(edge(r#""source":"edge/x","subject":"acme""#).is_ok());
         assert_eq!(
@@ -210,6 +214,8 @@ mod tests {
             (reason::FORBIDDEN, "source".into())
         );
         assert_eq!(edge(r#""source":"edge""#).unwrap_err(), (reason::INVALID, "subject".into()));
+        let ops = event(r#""source":"ops/1","subject":"acme""#);
+        assert!(verdict(&reject("ops", "http:t3:9:0", "", &ops), false).is_ok());
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens.toml");
         let (token, secret) = create(&path, wanted(Grant::Admin { source: None }, None), at(0)).unwrap();
-        assert_eq!(read(&path).unwrap().tokens, [token.clone()]);
+        assert_eq!(read(&path).unwrap().tokens, std::slice::from_ref(&token));
         assert_eq!(token.admits(&secret, at(1)), Ok(()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!fs::read_to_string(&path).unwrap().contains(&secret[12..]));
@@ -263,7 +263,7 @@ mod tests {
     fn of_changes_at_the_same_time_none_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens.toml");
-        // A file that somebody else holds open is not in the way, nor is what a crash left.
+        // What a crash left is not in the way.
         fs::write(path.with_extension("tmp"), "half a fi").unwrap();
         std::thread::scope(|scope| {
             for writer in 0..8 {
