@@ -13,6 +13,7 @@ pub mod effective;
 pub mod event;
 pub mod identity;
 pub mod invoice;
+pub mod level;
 pub mod meter;
 pub mod migrations;
 pub mod money;

@@ -41,6 +41,18 @@ impl Period {
         Self::month(local.year(), local.month(), zone)
     }
 
+    /// Its days, each with its first instant and the first one after it: contiguous, 23 or 25 hours where clocks change.
+    pub fn days(&self) -> Vec<(NaiveDate, DateTime<Utc>, DateTime<Utc>)> {
+        let Some(first) = NaiveDate::from_ymd_opt(self.year, self.month, 1) else { return Vec::new() };
+        let starts: Vec<(NaiveDate, DateTime<Utc>)> = first
+            .iter_days()
+            .take_while(|day| day.month() == self.month)
+            .filter_map(|day| Some((day, start_of_day(day, self.zone)?)))
+            .collect();
+        let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([self.to]);
+        starts.iter().zip(ends).map(|((day, from), to)| (*day, *from, to)).collect()
+    }
+
     fn month(year: i32, month: u32, zone: Tz) -> Option<Self> {
         let first = NaiveDate::from_ymd_opt(year, month, 1)?;
         let next = first.checked_add_months(chrono::Months::new(1))?;
@@ -83,6 +95,23 @@ mod tests {
                     previous = Some(period);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn days_are_the_month() {
+        for (zone, month, lengths) in [
+            (Tz::UTC, "2024-02", (29, 24, 24)),
+            (Tz::Europe__Amsterdam, "2015-03", (31, 23, 24)),
+            (Tz::Europe__Amsterdam, "2015-10", (31, 24, 25)),
+        ] {
+            let period = Period::parse(month, zone).unwrap();
+            let days = period.days();
+            let hours = |(_, from, to): &(NaiveDate, DateTime<Utc>, DateTime<Utc>)| (*to - *from).num_hours();
+            let (least, most) = (days.iter().map(hours).min().unwrap(), days.iter().map(hours).max().unwrap());
+            assert_eq!((days.len(), least, most), lengths, "{month}");
+            assert_eq!((days[0].1, days[days.len() - 1].2), (period.from, period.to));
+            assert!(days.windows(2).all(|pair| pair[0].2 == pair[1].1));
         }
     }
 

@@ -68,20 +68,29 @@ impl Meter {
     /// The ClickHouse expression of this meter over those raw events that it counts, as a decimal of nine places. Of an
     /// average and of a rate it is the sum, which is divided then; a time-weighted level is no aggregate of rows: `None`.
     pub fn raw_aggregate_sql(&self) -> Option<String> {
-        let value = self.raw_value_sql();
+        let unique = match self.aggregation {
+            Aggregation::UniqueCount => self.raw_unique_sql(),
+            _ => String::new(),
+        };
+        self.aggregate_sql(&self.raw_value_sql(), &unique)
+    }
+
+    /// As [`raw_aggregate_sql`](Meter::raw_aggregate_sql), of rows that have the value under `value` and what is told apart
+    /// under `unique`: columns of a query of the versions of a meter, say.
+    pub fn aggregate_sql(&self, value: &str, unique: &str) -> Option<String> {
         match self.aggregation {
             Aggregation::Count | Aggregation::Sum | Aggregation::Avg | Aggregation::Rate => {
                 Some(format!("sum({value})"))
             }
             Aggregation::Min => Some(format!("min({value})")),
             Aggregation::Max => Some(format!("max({value})")),
-            Aggregation::UniqueCount => {
-                Some(format!("toDecimal128(uniqExact({}), 9)", self.raw_unique_sql()))
-            }
+            Aggregation::UniqueCount => Some(format!("toDecimal128(uniqExact({unique}), 9)")),
             Aggregation::Latest => Some(format!("argMax({value}, {LATEST_ORDER})")),
             Aggregation::Percentile => {
-                let level = self.percentile.map(super::Percent::level).unwrap_or_default();
-                Some(format!("quantileExact({level})({value})"))
+                // Counted in whole numbers: quantileExact multiplies floats, and takes 0.57 of 100 for 56.
+                let millionths = self.percentile.map_or(0, |percent| percent.percents().nanos() / 1_000);
+                let place = format!("1 + intDiv(count() * {millionths}, 100000000)");
+                Some(format!("arraySort(groupArray({value}))[toInt64(greatest(1, least(count(), {place})))]"))
             }
             Aggregation::TimeWeighted => None,
         }
