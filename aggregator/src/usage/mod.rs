@@ -1,5 +1,101 @@
 //! Usage, asked for: how much of what, by whom, when.
 
-pub mod query;
+use chrono_tz::Tz;
+use rentroll_engines::store::Store;
 
+use crate::meters::LiveMeters;
+
+mod error;
+pub mod events;
+pub mod overview;
+pub mod query;
+mod scope;
+pub mod top;
+
+pub use error::UsageError;
 pub use query::{Answer, Fill, Filter, Group, Query, Row, Source, Test, Window};
+pub use scope::Scope;
+
+/// How much one question may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds until it is given up.
+    pub seconds_max: u64,
+    /// Memory of the store.
+    pub memory_bytes_max: u64,
+    /// Rows that the store reads.
+    pub rows_read_max: u64,
+    /// Rows of the answer.
+    pub rows_answered_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            seconds_max: 30,
+            memory_bytes_max: 512 << 20,
+            rows_read_max: 50_000_000,
+            rows_answered_max: 100_000,
+        }
+    }
+}
+
+/// Answers questions about usage.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    store: Store,
+    meters: LiveMeters,
+    billing_zone: Tz,
+    limits: Limits,
+}
+
+impl Usage {
+    /// From this store, by these meters. Billing periods are months of `billing_zone`.
+    pub fn new(store: Store, meters: LiveMeters, billing_zone: Tz, limits: Limits) -> Usage {
+        Usage { store, meters, billing_zone, limits }
+    }
+
+    /// For one who may see this much.
+    pub fn scoped(&self, scope: Scope) -> Scoped {
+        Scoped { usage: self.clone(), scope }
+    }
+
+    /// The meters in force.
+    pub fn meters(&self) -> &LiveMeters {
+        &self.meters
+    }
+}
+
+/// Answers questions of one who may see a part, or all.
+#[derive(Clone, Debug)]
+pub struct Scoped {
+    usage: Usage,
+    scope: Scope,
+}
+
+impl Scoped {
+    /// With other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Scoped {
+        self.usage.limits = limits;
+        self
+    }
+
+    /// Whose usage may be seen.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Answers a question about one meter.
+    ///
+    /// # Errors
+    /// [`UsageError::Parameter`] and [`UsageError::UnknownMeter`] for what cannot be asked; [`UsageError::TooLarge`] before
+    /// anything is read, [`UsageError::TimedOut`] and [`UsageError::Memory`] for what takes too much; the store's.
+    pub async fn query(&self, query: &Query) -> Result<Answer, UsageError> {
+        Err(UsageError::parameter(
+            "meter",
+            &query.meter,
+            format!("not yet {} {:?}", self.usage.billing_zone, self.usage.store),
+        ))
+    }
+}

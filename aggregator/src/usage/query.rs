@@ -44,7 +44,8 @@ pub enum Group {
     Dimension(String),
 }
 
-/// A condition on a key of the events' data: a dimension, or a measure for ranges. Several hold together.
+/// A condition on a key of the events' data: a dimension, or a measure for ranges. Several hold together. A dimension that is
+/// missing is the empty text, as it is among the groups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Filter {
@@ -61,7 +62,7 @@ pub struct Filter {
 pub enum Test {
     /// One of these texts.
     In(Vec<String>),
-    /// None of these texts; one that is missing is none of them.
+    /// None of these texts.
     Not(Vec<String>),
     /// It begins with this.
     Prefix(String),
@@ -92,6 +93,8 @@ pub enum Fill {
 }
 
 /// A question about one meter.
+///
+/// [`Query::new`] asks for the whole span in one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The meter's name.
@@ -105,7 +108,7 @@ pub struct Query {
     /// In which zone.
     pub zone: Tz,
     /// Each window looks back so far from its end instead of to its beginning: a whole multiple of the minute, hour or day
-    /// that `window` is.
+    /// that `window` is, and then as many of those. All are whole, but for the last one if `to` cuts it.
     pub rolling: Option<TimeDelta>,
     /// Only these tenants; empty for all.
     pub tenants: Vec<String>,
@@ -119,8 +122,27 @@ pub struct Query {
     pub fill: Fill,
 }
 
-/// What an answer was read from: the coarsest that answers exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl Query {
+    /// All of a meter in [from, to).
+    pub fn new(meter: impl Into<String>, from: DateTime<Utc>, to: DateTime<Utc>) -> Query {
+        Query {
+            meter: meter.into(),
+            from,
+            to,
+            window: Window::Whole,
+            zone: Tz::UTC,
+            rolling: None,
+            tenants: Vec::new(),
+            organisations: Vec::new(),
+            filters: Vec::new(),
+            group_by: Vec::new(),
+            fill: Fill::None,
+        }
+    }
+}
+
+/// What an answer was read from: the coarsest that answers exactly, for each part of the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Rollups by day.
@@ -181,8 +203,8 @@ pub struct Answer {
     pub window: Window,
     /// In which zone.
     pub zone: String,
-    /// What it was read from.
-    pub read_from: Source,
+    /// What it was read from, the coarsest first.
+    pub read_from: Vec<Source>,
     /// Whether more may come in the ordinary course: the span has not ended.
     pub is_open: bool,
     /// When the newest event was stored, of all tenants that may be seen.
