@@ -50,13 +50,13 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 -- What holds of each tenant in each stretch of time.
 CREATE VIEW IF NOT EXISTS tenant_versions AS
 SELECT tenant, valid_from,
-       argMax(name, recorded_at) AS name,
-       argMax(organisation, recorded_at) AS organisation,
-       argMax(tier, recorded_at) AS tier,
-       argMax(tags, recorded_at) AS tags,
-       argMax(external_ids, recorded_at) AS external_ids,
-       argMax(is_removed, recorded_at) AS is_removed,
-       argMax(origin, recorded_at) AS origin,
-       max(recorded_at) AS recorded_at
-FROM tenants
+       argMax(row.name, row.recorded_at) AS name,
+       argMax(row.organisation, row.recorded_at) AS organisation,
+       argMax(row.tier, row.recorded_at) AS tier,
+       argMax(row.tags, row.recorded_at) AS tags,
+       argMax(row.external_ids, row.recorded_at) AS external_ids,
+       argMax(row.is_removed, row.recorded_at) AS is_removed,
+       argMax(row.origin, row.recorded_at) AS origin,
+       max(row.recorded_at) AS recorded_at
+FROM tenants AS row
 GROUP BY tenant, valid_from;
