@@ -21,6 +21,7 @@ pub mod period;
 pub mod quantity;
 pub mod reject;
 pub mod retention;
+pub mod tenant;
 pub mod text;
 pub mod token;
 pub mod topics;

@@ -9,11 +9,17 @@ use std::path::{Path, PathBuf};
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
+use rentroll_schemas::tenant::Tenants;
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 
-fn schemas() -> [(&'static str, Schema); 3] {
-    [("meters", schema_for!(Meters)), ("catalogue", schema_for!(Catalogue)), ("costs", schema_for!(Costs))]
+fn schemas() -> [(&'static str, Schema); 4] {
+    [
+        ("meters", schema_for!(Meters)),
+        ("catalogue", schema_for!(Catalogue)),
+        ("costs", schema_for!(Costs)),
+        ("tenants", schema_for!(Tenants)),
+    ]
 }
 
 fn file(name: &str) -> PathBuf {
@@ -21,8 +27,9 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn example(name: &str) -> Value {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/access-log").join(format!("{name}.yaml"));
+    // The example's tenants are client addresses, of whom nothing more is known.
+    let folder = if name == "tenants" { "tests" } else { "../examples/access-log" };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(format!("{name}.yaml"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_saphyr::from_str(&text).unwrap()
 }
@@ -60,4 +67,5 @@ fn examples_hold_the_rules_that_shape_alone_cannot_express() {
     let costs = Costs::read(&folder.join("costs.yaml"), &meters).unwrap();
     let spent: rust_decimal::Decimal = costs.pools.iter().map(|pool| pool.amount.0).sum();
     assert_eq!(spent.to_string(), "1700.00");
+    Tenants::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tenants.yaml")).unwrap();
 }
