@@ -145,9 +145,8 @@ mod tests {
     const LINE: &str = r#"10.0.0.1 - - [14/Nov/2023:22:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "-""#;
 
     fn tokens() -> Tokens {
-        let token = |id: &str, grant| {
-            Token::make(id.to_owned(), &[7; 32], grant, String::new(), Utc::now(), None).0
-        };
+        let token =
+            |id: &str, grant| Token::make(id.to_owned(), &[7; 32], grant, String::new(), Utc::now(), None).0;
         let edge = Grant::Source { source: "edge".into(), backfill: false };
         let ops = Grant::Admin { source: Some("ops".into()) };
         Tokens { tokens: vec![token("t2", edge), token("t3", ops)] }

@@ -1,19 +1,14 @@
-//! `rentroll tokens`: who may send events.
-
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+//! `rentroll tokens`: who may send events, and who may read usage.
 
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, SubsecRound as _, TimeDelta, Utc};
 use clap::Subcommand;
-use rand::TryRng as _;
+use rentroll_schemas::token::file::{self, FileError, Wanted};
 use rentroll_schemas::token::{Grant, Token, Tokens};
 use serde::Serialize;
 
 use crate::cli::{Exit, WrongUse};
-use crate::context::{self, Context};
+use crate::context::Context;
 use crate::output::{self, Sheet};
 
 /// Arguments of `rentroll tokens`.
@@ -30,35 +25,18 @@ enum Action {
 Examples:
   rentroll tokens create --tenant acme --expires 90d
   rentroll tokens create --source edge --name 'proxy in eu-1'
+  rentroll tokens create --admin --expires 12h
+  rentroll tokens create --service --source billing-sync
+  rentroll tokens create --portal acme --meters egress_bytes,requests --expires 1h
   curl -H \"authorization: Bearer $(rentroll tokens create --tenant acme)\" …")]
-    Create {
-        /// Its holder sends events of this tenant, and of no other.
-        #[arg(long, required_unless_present = "source", conflicts_with = "source")]
-        tenant: Option<String>,
-        /// Its holder is this trusted source: it sends events of any tenant, whose `source` is this name or begins
-        /// with it and a `/`.
-        #[arg(long)]
-        source: Option<String>,
-        /// The source is a declared backfill: its events may be older than 35 days.
-        #[arg(long, requires = "source")]
-        backfill: bool,
-        /// What it is for.
-        #[arg(long, default_value = "")]
-        name: String,
-        /// When it ends: a day (2027-01-31), a time (RFC 3339), or a number of days or hours from now (90d, 12h).
-        #[arg(long, value_parser = end)]
-        expires: Option<End>,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Create(Create),
     /// List tokens; never their secrets.
     List {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Take a token back. Running collectors notice within a second.
+    /// Take a token back. Running collectors and servers notice within a second.
     Revoke {
         /// The token's id: the second part of its secret, `rr_ID_…`.
         id: String,
@@ -66,6 +44,74 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Whom the token is for, and until when.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("holder").args(["tenant", "source", "admin", "service", "portal"]).required(true).multiple(true)))]
+struct Create {
+    /// Its holder sends events of this tenant and reads its usage, and of no other.
+    #[arg(long, conflicts_with_all = ["source", "admin", "service", "portal"])]
+    tenant: Option<String>,
+    /// Its holder is this trusted source: it sends events of any tenant, whose `source` is this name or begins
+    /// with it and a `/`. It reads nothing, unless --admin or --service is given as well.
+    #[arg(long, conflicts_with = "portal")]
+    source: Option<String>,
+    /// Its holder does all that the API can: reads all usage, changes meters and tenants, makes tokens for portals.
+    #[arg(long, conflicts_with_all = ["service", "portal"])]
+    admin: bool,
+    /// Its holder reads everything, and changes nothing.
+    #[arg(long, conflicts_with = "portal")]
+    service: bool,
+    /// Its holder reads the usage of this tenant, and sends nothing: for the browsers of the tenant's users.
+    #[arg(long, value_name = "TENANT")]
+    portal: Option<String>,
+    /// Of the portal's tenant, these meters alone; of all if left out.
+    // `requires` alone asks for nothing where the other kind excludes it.
+    #[arg(long, requires = "portal", conflicts_with_all = ["tenant", "source", "admin", "service"])]
+    #[arg(value_delimiter = ',', value_name = "METER,…")]
+    meters: Vec<String>,
+    /// The source is a declared backfill: its events may be older than 35 days.
+    #[arg(long, requires = "source", conflicts_with_all = ["tenant", "admin", "service", "portal"])]
+    backfill: bool,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    name: String,
+    /// When it ends: a day (2027-01-31), a time (RFC 3339), or a number of days or hours from now (90d, 12h).
+    #[arg(long, value_parser = end)]
+    expires: Option<End>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Create {
+    fn grant(&self) -> Grant {
+        let source = self.source.clone();
+        match (&self.tenant, &self.portal) {
+            (Some(tenant), _) => Grant::Tenant { tenant: tenant.clone() },
+            (_, Some(tenant)) => Grant::Portal { tenant: tenant.clone(), meters: self.meters.clone() },
+            _ if self.admin => Grant::Admin { source },
+            _ if self.service => Grant::Service { source },
+            // The group has one of them.
+            _ => Grant::Source { source: source.unwrap_or_default(), backfill: self.backfill },
+        }
+    }
+
+    fn expires_at(&self, now: DateTime<Utc>) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let expires_at = match self.expires {
+            Some(End::At(time)) => Some(time),
+            Some(End::In(delta)) => {
+                Some(now.checked_add_signed(delta).context("--expires is too far ahead")?)
+            }
+            None => None,
+        };
+        if expires_at.is_some_and(|end| end <= now) {
+            return Err(WrongUse("--expires: is over already".into()).into());
+        }
+        Ok(expires_at)
+    }
 }
 
 /// When a token ends.
@@ -116,10 +162,10 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(token: &'a Token, now: DateTime<Utc>) -> Self {
-        let state = match token {
-            Token { revoked_at: Some(_), .. } => "revoked",
-            Token { expires_at: Some(end), .. } if *end <= now => "expired",
-            _ => "good",
+        let state = match token.revoked_at {
+            Some(_) => "revoked",
+            None if token.is_good(now) => "good",
+            None => "expired",
         };
         Shown {
             id: &token.id,
@@ -142,42 +188,41 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let path = config.path(&config.files.tokens);
     let now = Utc::now().trunc_subsecs(0);
     match args.action {
-        Action::Create { tenant, source, backfill, name, expires, json } => {
-            let grant = match (tenant, source) {
-                (Some(tenant), _) => Grant::Tenant { tenant },
-                (None, source) => Grant::Source { source: source.unwrap_or_default(), backfill },
-            };
-            grant.check().map_err(|(field, reason)| WrongUse(format!("--{field}: {reason}")))?;
-            let expires_at = match expires {
-                Some(End::At(time)) => Some(time),
-                Some(End::In(delta)) => {
-                    Some(now.checked_add_signed(delta).context("--expires is too far ahead")?)
+        Action::Create(create) => {
+            let expires_at = create.expires_at(now)?;
+            let wanted = Wanted { grant: create.grant(), name: create.name, expires_at };
+            let is_portal = matches!(wanted.grant, Grant::Portal { .. });
+            let (token, secret) = file::create(&path, wanted, now).map_err(|error| match error {
+                FileError::Grant { field: "tenant", reason } if is_portal => {
+                    WrongUse(format!("--portal: {reason}")).into()
                 }
-                None => None,
-            };
-            if expires_at.is_some_and(|end| end <= now) {
-                return Err(WrongUse("--expires: is over already".into()).into());
-            }
-            let (token, secret) = create(&path, grant, name, now, expires_at)?;
+                FileError::Grant { field, reason } => WrongUse(format!("--{field}: {reason}")).into(),
+                error => anyhow::Error::from(error),
+            })?;
             let shown = Shown::of(&token, now);
-            if json {
+            if create.json {
                 output::json(&Made { secret: &secret, shown })?;
             } else {
                 output::line(&secret)?;
                 eprintln!(
                     "token {} for {}, in {}; this is the only time that its secret is shown",
                     token.id,
-                    speaks_for(&token.grant),
+                    token.grant,
                     path.display()
                 );
             }
         }
-        Action::List { json } => list(&context::tokens_in(&path)?, now, json)?,
+        Action::List { json } => list(&file::read(&path)?, now, json)?,
         Action::Revoke { id, json } => {
-            let token = revoke(&path, &id, now)?;
+            let token = file::revoke(&path, &id, now).map_err(|error| match error {
+                FileError::NoSuchToken { .. } => {
+                    anyhow::anyhow!("{error}; `rentroll tokens list` lists their ids")
+                }
+                error => error.into(),
+            })?;
             match json {
                 true => output::json(&Shown::of(&token, now))?,
-                false => eprintln!("token {id} for {} is revoked", speaks_for(&token.grant)),
+                false => eprintln!("token {id} for {} is revoked", token.grant),
             }
         }
     }
@@ -198,7 +243,7 @@ fn list(tokens: &Tokens, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {
     for one in &shown {
         sheet.row(&[
             one.id,
-            &speaks_for(one.grant),
+            &one.grant.to_string(),
             one.name,
             one.state,
             &time(one.created_at),
@@ -206,75 +251,6 @@ fn list(tokens: &Tokens, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {
         ]);
     }
     sheet.print()
-}
-
-fn speaks_for(grant: &Grant) -> String {
-    match grant {
-        Grant::Tenant { tenant } => format!("tenant {tenant}"),
-        Grant::Source { source, backfill: false } => format!("source {source}"),
-        Grant::Source { source, backfill: true } => format!("source {source} (backfill)"),
-    }
-}
-
-fn create(
-    path: &Path,
-    grant: Grant,
-    name: String,
-    created_at: DateTime<Utc>,
-    expires_at: Option<DateTime<Utc>>,
-) -> anyhow::Result<(Token, String)> {
-    let mut random = [0; 32];
-    let mut letters = [0; 8];
-    let mut system = rand::rngs::SysRng;
-    system.try_fill_bytes(&mut random).context("the system gives no random numbers")?;
-    change(path, |tokens| {
-        let id = loop {
-            system.try_fill_bytes(&mut letters).context("the system gives no random numbers")?;
-            // 36 does not divide 256: an id need not be evenly drawn, it is no secret.
-            let id: String = letters
-                .iter()
-                .map(|byte| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[usize::from(byte % 36)]))
-                .collect();
-            if tokens.tokens.iter().all(|token| token.id != id) {
-                break id;
-            }
-        };
-        let (token, secret) = Token::make(id, &random, grant, name, created_at, expires_at);
-        tokens.tokens.push(token.clone());
-        Ok((token, secret))
-    })
-}
-
-fn revoke(path: &Path, id: &str, now: DateTime<Utc>) -> anyhow::Result<Token> {
-    change(path, |tokens| {
-        let token = tokens.tokens.iter_mut().find(|token| token.id == id);
-        let token = token.with_context(|| format!("no token `{id}` in {}", path.display()))?;
-        token.revoked_at.get_or_insert(now);
-        Ok(token.clone())
-    })
-}
-
-/// Changes the file, for its owner's eyes only; readers see the old or the new one, and two changes at the same
-/// time come one after the other.
-fn change<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = File::open(dir).with_context(|| format!("cannot open folder {}", dir.display()))?;
-    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)
-        .with_context(|| format!("cannot lock {}", dir.display()))?;
-    let mut tokens = context::tokens_in(path)?;
-    let result = change(&mut tokens)?;
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        // One left by a crash may have other rights.
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(tokens.to_toml().map_err(std::io::Error::other)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        folder.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(result)
 }
 
 #[cfg(test)]

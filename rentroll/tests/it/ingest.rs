@@ -196,6 +196,57 @@ fn tokens_and_send_work_from_end_to_end() {
 }
 
 #[test]
+fn tokens_of_every_kind_are_made_listed_and_taken_back() {
+    let (rig, _) = Rig::receiving("");
+    for (arguments, said) in [
+        (&["--admin", "--expires", "12h"][..], "admin"),
+        (&["--admin", "--source", "ops"], "admin (source ops)"),
+        (&["--service"], "service"),
+        (&["--service", "--source", "sync", "--name", "billing"], "service (source sync)"),
+        (&["--portal", "acme", "--expires", "1h"], "portal acme"),
+        (&["--portal", "acme", "--meters", "egress_bytes,requests"], "portal acme (egress_bytes, requests)"),
+        (&["--source", "edge", "--backfill"], "source edge (backfill)"),
+        (&["--tenant", "acme"], "tenant acme"),
+    ] {
+        let output = rig.run(&[&["tokens", "create"], arguments].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && told.contains(&format!(" for {said}, in ")), "{told}");
+        assert!(output.stdout.starts_with(b"rr_"));
+        let listed = rig.ok(&["tokens", "list"]);
+        assert!(listed.contains(said), "{said}: {listed}");
+    }
+    let listed = rig.json(&["tokens", "list", "--json"]);
+    let kinds: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["admin", "admin", "service", "service", "portal", "portal", "source", "tenant"]);
+    assert_eq!(listed[1]["source"], "ops");
+    assert_eq!(listed[5]["meters"], serde_json::json!(["egress_bytes", "requests"]));
+    let portal = rig.json(&["tokens", "revoke", listed[5]["id"].as_str().unwrap(), "--json"]);
+    assert_eq!((&portal["state"], &portal["tenant"]), (&"revoked".into(), &"acme".into()));
+    for (wrong, said) in [
+        (&["--admin", "--service"][..], "--service"),
+        (&["--admin", "--tenant", "a"], "--tenant"),
+        (&["--portal", "a", "--source", "b"], "--source"),
+        (&["--portal", "a", "--tenant", "a"], "--portal"),
+        (&["--tenant", "a", "--meters", "m"], "--meters"),
+        (&["--tenant", "a", "--backfill"], "--backfill"),
+        (&["--admin", "--source", "b", "--backfill"], "--backfill"),
+        (&["--admin", "--source", "a/b"], "--source: must be"),
+        (&["--portal", ""], "--portal: must be"),
+        (&["--portal", "a", "--meters", "a b"], "--meters: `a b` cannot be"),
+        (&["--name", "nobody's"], "--tenant"),
+    ] {
+        let told = rig.fails(2, &[&["tokens", "create"], wrong].concat());
+        assert!(told.contains(said), "{wrong:?}: {told}");
+    }
+    let told = rig.fails(1, &["tokens", "revoke", "nobody"]);
+    assert!(told.contains("no token `nobody`") && told.contains("rentroll tokens list"), "{told}");
+    assert_eq!(rig.json(&["tokens", "list", "--json"]).as_array().unwrap().len(), 8);
+    let help = rig.ok(&["tokens", "create", "--help"]);
+    assert!(help.contains("rentroll tokens create --portal acme --meters"), "{help}");
+}
+
+#[test]
 fn a_collector_with_certificates_takes_from_those_who_show_one() {
     let (mut rig, address) = Rig::receiving(
         "[collector.http.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"root.pem\"\n",

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use chrono::Utc;
 use rentroll_collector::http::tls::Tls;
+use rentroll_schemas::token::Sends;
 
 use super::Finding;
 use crate::cli::said;
@@ -33,14 +34,13 @@ fn tokens(config: &Config) -> Finding {
         }
     };
     let now = Utc::now();
-    let is_good = |end: Option<chrono::DateTime<Utc>>| end.is_none_or(|end| end > now);
-    let good =
-        tokens.tokens.iter().filter(|token| token.revoked_at.is_none() && is_good(token.expires_at)).count();
+    let good = tokens.tokens.iter().filter(|token| token.is_good(now));
+    let sending = good.clone().filter(|token| token.grant.sends() != Sends::Nothing).count();
     let has_certificates = config.collector.http.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if good == 0 && !has_certificates {
+    if sending == 0 && !has_certificates {
         return Finding::warn(
             "tokens",
-            format!("none that is good in {}: nobody may send events", path.display()),
+            format!("none that is good to send with in {}: nobody may send events", path.display()),
             "`rentroll tokens create`",
         );
     }
@@ -55,5 +55,8 @@ fn tokens(config: &Config) -> Finding {
             format!("chmod 600 {}", path.display()),
         );
     }
-    Finding::ok("tokens", format!("{good} that are good, of {}", tokens.tokens.len()))
+    Finding::ok(
+        "tokens",
+        format!("{} that are good, of {}; {sending} send events", good.count(), tokens.tokens.len()),
+    )
 }

@@ -7,7 +7,6 @@ use rentroll_collector::replay::{Rules, judge};
 use rentroll_engines::log::embedded::door::Door;
 use rentroll_engines::log::{LogError, Record, SharedLog};
 use rentroll_engines::store::Store;
-use rentroll_schemas::token::Tokens;
 use rentroll_schemas::topics::Topic;
 use serde::Serialize;
 
@@ -139,12 +138,7 @@ async fn all(
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {
-    let path = config.path(&config.files.tokens);
-    let tokens = match std::fs::read_to_string(&path) {
-        Ok(text) => Tokens::parse(&text).with_context(|| format!("{}", path.display()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Tokens::default(),
-        Err(error) => return Err(error).context(format!("cannot read {} (files.tokens)", path.display())),
-    };
+    let tokens = context::tokens(config)?;
     // As the door that they came by has it.
     let reserved = config.collector.http.reserved().cloned().collect();
     Rules::new(&config.collector.sources, tokens, reserved, Utc::now())
