@@ -4,5 +4,7 @@
 mod books;
 mod common;
 mod lanes;
+mod meters;
 mod repair;
+mod tenants;
 mod window;
