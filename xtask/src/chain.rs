@@ -1,4 +1,4 @@
-//! A real `rentroll demo`, left running, for the steps that look at it from outside.
+//! A real `rentroll demo` or `rentroll up`, left running, for the steps that look at it from outside.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ impl Chain {
         let log_path = scratch.join("demo.log");
         let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         say(format_args!("starting rentroll demo; its output goes to {}", log_path.display()));
-        let child = Run::new(workspace::target().join("debug/rentroll"))
+        let child = rentroll()
             .args(["demo", "--data"])
             .arg(&data)
             .env("RENTROLL_HTTP__LISTEN", "127.0.0.1:0")
@@ -74,7 +74,7 @@ impl Chain {
             .spawn()
             .context("cannot start target/debug/rentroll demo")?;
         let mut waiting = Waiting { child: Some(child), log_path };
-        let page = waiting.for_page()?;
+        let page = waiting.until_said("the demo", "page", page_in)?;
         let face = data.join("clickhouse/face.json");
         let described =
             fs::read_to_string(&face).with_context(|| format!("cannot read {}", face.display()))?;
@@ -91,27 +91,92 @@ impl Drop for Chain {
     }
 }
 
-/// A demo that has not yet printed its page; ended if that never comes.
+/// A server on a fresh folder, that takes events and has the API. Ended when dropped.
+pub(crate) struct Server {
+    child: Child,
+    folder: PathBuf,
+    /// Its address, as printed.
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// Starts `rentroll up` of the development build on an empty folder, and waits until it listens.
+    pub(crate) fn start(name: &str, chdb_library: &Path) -> Result<Self> {
+        let folder = workspace::target().join("xtask").join(name);
+        cache::remove(&folder)?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let meters = folder.join("meters.yaml");
+        fs::write(&meters, METERS).with_context(|| format!("cannot write {}", meters.display()))?;
+        let log_path = folder.join("up.log");
+        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        say(format_args!("starting rentroll up; its output goes to {}", log_path.display()));
+        let child = rentroll()
+            .arg("up")
+            .dir(&folder)
+            .env("RENTROLL_HTTP__LISTEN", "127.0.0.1:0")
+            .env("RENTROLL_STORE__LISTEN", "127.0.0.1:0")
+            .env("RENTROLL_COLLECTOR__HTTP__LISTEN", "127.0.0.1:0")
+            .env("RENTROLL_CHDB_LIBRARY", chdb_library)
+            .into_inner()
+            .stdout(log.try_clone().context("cannot share the server's log")?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start target/debug/rentroll up")?;
+        let mut waiting = Waiting { child: Some(child), log_path };
+        let url = waiting.until_said("the server", "address", http_in)?;
+        let child = waiting.child.take().context("the server is gone")?;
+        Ok(Server { child, folder, url })
+    }
+
+    /// The secret of a new token: `--admin`, `--source edge`.
+    pub(crate) fn token(&self, holder: &[&str]) -> Result<String> {
+        let said = rentroll().args(["tokens", "create"]).args(holder).dir(&self.folder).output()?;
+        Ok(said.trim().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+/// A server needs a file of meters; those of a test are made through the API.
+const METERS: &str = "\
+meters:
+- name: requests
+  unit: request
+  event_type: http.request
+  aggregation: count
+";
+
+/// The command of the development build.
+fn rentroll() -> Run {
+    Run::new(workspace::target().join("debug/rentroll"))
+}
+
+/// One that has not yet said where it is; ended if that never comes.
 struct Waiting {
     child: Option<Child>,
     log_path: PathBuf,
 }
 
 impl Waiting {
-    fn for_page(&mut self) -> Result<String> {
-        let child = self.child.as_mut().context("the demo is gone")?;
+    /// What `find` finds in its output; `who` and `what` are for messages.
+    fn until_said(&mut self, who: &str, what: &str, find: impl Fn(&str) -> Option<String>) -> Result<String> {
+        let child = self.child.as_mut().with_context(|| format!("{who} is gone"))?;
         let deadline = Instant::now() + START_WAIT_MAX;
         loop {
             let said = fs::read_to_string(&self.log_path).unwrap_or_default();
-            if let Some(page) = page_in(&said) {
-                return Ok(page);
+            if let Some(found) = find(&said) {
+                return Ok(found);
             }
-            let ended = child.try_wait().context("cannot ask for the demo's state")?;
+            let ended = child.try_wait().with_context(|| format!("cannot ask for the state of {who}"))?;
             if let Some(status) = ended {
-                bail!("the demo ended by itself ({status}):\n{said}");
+                bail!("{who} ended by itself ({status}):\n{said}");
             }
             if Instant::now() > deadline {
-                bail!("the demo printed no page within {} s:\n{said}", START_WAIT_MAX.as_secs());
+                bail!("{who} printed no {what} within {} s:\n{said}", START_WAIT_MAX.as_secs());
             }
             thread::sleep(POLL);
         }
@@ -135,7 +200,7 @@ fn stop(child: &mut Child) {
         }
         thread::sleep(POLL);
     }
-    say("the demo did not end on SIGINT; killing it");
+    say("it did not end on SIGINT; killing it");
     // Nothing can be done, or needs to be, about a process that is gone already.
     let _ = child.kill();
     let _ = child.wait();
@@ -186,7 +251,16 @@ impl Drop for Face {
 
 /// The page's address: the last word of the demo's output that is an HTTP address.
 fn page_in(said: &str) -> Option<String> {
-    let line = said.lines().find(|line| line.to_ascii_lowercase().contains("ctrl-c"))?;
+    address_in(said.lines().find(|line| line.to_ascii_lowercase().contains("ctrl-c"))?)
+}
+
+/// The address of the main listener in the output of `rentroll up`. A line that is not yet whole is none.
+fn http_in(said: &str) -> Option<String> {
+    let whole = &said[..said.rfind('\n')?];
+    address_in(whole.lines().find(|line| line.starts_with("http:"))?)
+}
+
+fn address_in(line: &str) -> Option<String> {
     let start = line.find("http://")?;
     let address = line[start..].split_whitespace().next()?;
     Some(address.trim_end_matches(['.', ',', ')', '/']).to_owned())
@@ -226,5 +300,12 @@ mod tests {
         let said = "store at http://127.0.0.1:8401\n\nOpen http://127.0.0.1:8400/ (Ctrl-C ends it)\n";
         assert_eq!(page_in(said).as_deref(), Some("http://127.0.0.1:8400"));
         assert_eq!(page_in("store at http://127.0.0.1:8401\n"), None);
+    }
+
+    #[test]
+    fn the_server_is_at_the_address_beside_http() {
+        let said = "store:      http://127.0.0.1:8401 (ClickHouse, user r)\nhttp:       http://127.0.0.1:8400/ (console)";
+        assert_eq!(http_in(said), None, "the line may go on");
+        assert_eq!(http_in(&format!("{said}\n")).as_deref(), Some("http://127.0.0.1:8400"));
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct TestTools {
     pub(crate) kafka_jars: std::path::PathBuf,
     /// The Python environment.
     pub(crate) python: Python,
+    /// That of LiteLLM.
+    pub(crate) litellm: Python,
     /// Node.js.
     pub(crate) node: Node,
 }
@@ -80,6 +82,7 @@ pub(crate) fn for_test() -> Result<TestTools> {
         chdb_library: chdb::ensure().context("the ClickHouse engine library could not be installed")?,
         kafka_jars: kafka::BROKER.ensure().context("the Kafka broker of the tests could not be installed")?,
         python: python::ensure().context("the Python environment of the tests could not be installed")?,
+        litellm: python::ensure_litellm().context("LiteLLM could not be installed")?,
         node: node::ensure().context("the Node modules of the tests could not be installed")?,
     })
 }

@@ -12,10 +12,10 @@ use crate::pinned::Pinned;
 use crate::process::{Run, find, say};
 use crate::workspace;
 
-/// The client that speaks to the store from outside, and Grafana's own schema.
-const FOLDERS: &[&str] = &["tests/clients", "dashboards/grafana/check"];
+/// The clients that speak to us from outside, and Grafana's own schema.
+const FOLDERS: &[&str] = &["tests/clients", "tests/openmeter", "dashboards/grafana/check"];
 
-/// ClickHouse's client wants this; Debian bookworm has 18, which is enough for npm.
+/// ClickHouse's client wants this, and OpenMeter's runs on it; Debian bookworm has 18, which is enough for npm.
 const MAJOR_MIN: u32 = 20;
 
 const NODE: Pinned = Pinned {

@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::chain::{Chain, Face};
+use crate::chain::{Chain, Face, Server};
 use crate::install::TestTools;
 use crate::process::{Run, find, say};
+use crate::python::Python;
 use crate::workspace;
 
 /// One step.
@@ -64,6 +65,12 @@ pub(crate) const ALL: &[Step] = &[
         about: "known vulnerabilities; fetches the advisory database",
         is_optional: true,
         run: advisories,
+    },
+    Step {
+        name: "openmeter",
+        about: "OpenMeter's SDKs and LiteLLM's callback against a running server",
+        is_optional: true,
+        run: openmeter,
     },
 ];
 
@@ -146,7 +153,7 @@ fn clients(bench: &mut Bench) -> Result<()> {
     let outside = |run: Run| face.store.add_to(run).dir(workspace::root().join("tests/clients"));
     let outcomes = [
         outside(Run::new("sh")).arg("curl.sh").run(),
-        outside(pytest(bench)).run(),
+        outside(pytest(&bench.tools.python)).run(),
         outside(node_test(bench)).run(),
         outside(bench.tools.go())
             .args(["test", "-count=1", "./..."])
@@ -156,8 +163,35 @@ fn clients(bench: &mut Bench) -> Result<()> {
     outcomes.into_iter().collect()
 }
 
-fn pytest(bench: &Bench) -> Run {
-    Run::new(bench.tools.python.program("python")).env("PYTHONDONTWRITEBYTECODE", "1").args([
+/// The published clients of OpenMeter's interface. Each sends under the source that its token is for: LiteLLM cannot be
+/// told another than its own, and OpenMeter's SDK has one of its own where none is set.
+fn openmeter(bench: &mut Bench) -> Result<()> {
+    const SOURCE: &str = "openmeter-tests";
+    bench.build()?;
+    let server = Server::start("openmeter", &bench.tools.chdb_library)?;
+    let url = format!("{}/openmeter", server.url);
+    let admin = server.token(&["--admin", "--source", SOURCE])?;
+    let litellm = server.token(&["--source", "litellm-proxy"])?;
+    let sdk = server.token(&["--source", "@openmeter"])?;
+    let outside = |run: Run| {
+        run.dir(workspace::root().join("tests/openmeter"))
+            .env("RENTROLL_OPENMETER_URL", &url)
+            .env("RENTROLL_API_TOKEN", &admin)
+            .env("RENTROLL_API_SOURCE", SOURCE)
+            .env("RENTROLL_LITELLM_TOKEN", &litellm)
+            .env("RENTROLL_SDK_TOKEN", &sdk)
+    };
+    let outcomes = [
+        outside(pytest(&bench.tools.python)).arg("test_openmeter_py.py").run(),
+        // Its warnings are LiteLLM's own.
+        outside(pytest(&bench.tools.litellm)).args(["-p", "no:warnings", "test_litellm.py"]).run(),
+        outside(node_test(bench)).run(),
+    ];
+    outcomes.into_iter().collect()
+}
+
+fn pytest(python: &Python) -> Run {
+    Run::new(python.program("python")).env("PYTHONDONTWRITEBYTECODE", "1").args([
         "-m",
         "pytest",
         "-q",
@@ -200,7 +234,7 @@ fn page(bench: &mut Bench) -> Result<()> {
     let Some(chromium) = find("chromium") else { bail!("chromium is not on PATH") };
     let pictures = workspace::target().join("screenshots");
     let address = bench.chain()?.page.clone();
-    let outcome = pytest(bench)
+    let outcome = pytest(&bench.tools.python)
         .arg("tests/page")
         .env("RENTROLL_PAGE_URL", address)
         .env("RENTROLL_CHROMIUM", chromium)
