@@ -32,6 +32,7 @@ pub mod rollup;
 pub mod rows;
 pub mod run;
 pub mod steps;
+pub mod tenants;
 pub mod usage;
 mod watch;
 pub mod worker;
