@@ -162,14 +162,16 @@ pub async fn put(
         let (effective_from, reaches_back) = match (newest, before) {
             (None, _) => (definition.effective_from, false),
             (Some(newest), Some(before)) if before.counts_as(definition) => {
-                let is_same = before.description == definition.description;
+                let for_people =
+                    |meter: &Meter| (meter.description.clone(), meter.title.clone(), meter.labels.clone());
+                let is_same = for_people(before) == for_people(definition);
                 if is_same
                     && (definition.effective_from.is_none()
                         || definition.effective_from == newest.effective_from)
                 {
                     return Ok(Change::Unchanged { name: name.clone(), version: newest.version });
                 }
-                // Another description alone: the same counting under new words.
+                // Other words alone: the same counting under them.
                 (definition.effective_from.or(newest.effective_from), definition.effective_from.is_some())
             }
             (Some(_), before) => {

@@ -37,6 +37,11 @@ pub const UNMATCHED: &str = "__unmatched__";
 /// Counts the events of a meter whose value is missing or not a number, by the meter's name.
 pub const WITHOUT_VALUE: &str = "__without_value__";
 
+/// Most labels of a meter.
+pub const LABELS_MAX: usize = 64;
+/// Longest key and longest text of a label, in bytes.
+pub const LABEL_BYTES_MAX: usize = 1_024;
+
 /// One way of turning events into usage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +51,12 @@ pub struct Meter {
     /// What it measures, for people.
     #[serde(default)]
     pub description: String,
+    /// Its name for people, such as on invoices and pages; its name where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Texts of your own, by which meters are found and other systems keep what is theirs. They change nothing that counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The unit of its quantity, singular: `request`, `byte`, `ms`.
     pub unit: String,
     /// The CloudEvents `type` it counts.
@@ -93,6 +104,8 @@ impl Default for Meter {
         Meter {
             name: String::new(),
             description: String::new(),
+            title: None,
+            labels: BTreeMap::new(),
             unit: String::new(),
             event_type: String::new(),
             aggregation: Aggregation::Count,
@@ -217,6 +230,18 @@ impl Meter {
                 return fail(&format!("filter.{key}"), reason);
             }
         }
+        if self.labels.len() > LABELS_MAX {
+            return fail("labels", format!("{}, but at most {LABELS_MAX} are kept", self.labels.len()));
+        }
+        let too_long =
+            |(key, text): &(&String, &String)| key.len() > LABEL_BYTES_MAX || text.len() > LABEL_BYTES_MAX;
+        if let Some((key, _)) = self.labels.iter().find(too_long) {
+            let key: String = key.chars().take(40).collect();
+            return fail(
+                &format!("labels.{key}"),
+                format!("key and text have at most {LABEL_BYTES_MAX} bytes"),
+            );
+        }
         for (field, keys) in [("group_by", &self.group_by), ("series", &self.series)] {
             let mut seen = BTreeSet::new();
             if let Some(twice) = keys.iter().find(|key| !seen.insert(*key)) {
@@ -231,10 +256,12 @@ impl Meter {
         Ok(())
     }
 
-    /// Whether the other one counts the same: everything but the description, the version and its time.
+    /// Whether the other one counts the same: everything but what is for people, the version and its time.
     pub fn counts_as(&self, other: &Meter) -> bool {
         let bare = |meter: &Meter| Meter {
             description: String::new(),
+            title: None,
+            labels: BTreeMap::new(),
             version: 1,
             effective_from: None,
             effective_to: None,
