@@ -5,7 +5,7 @@ use rentroll_engines::store::StoreError;
 
 use crate::assignment::AssignmentError;
 use crate::rating::RatingError;
-use crate::usage::Mismatch;
+use crate::usage::{Mismatch, MixedVersions};
 
 /// Why a run, an allocation or a query did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum BillingError {
     /// Raw events and rollups disagree: the books do not hold, and money is not made of them.
     #[error("{0}")]
     BooksDiffer(Mismatch),
+    /// A meter changed within the month into something else, so that its month has no one quantity.
+    #[error(transparent)]
+    MixedVersions(#[from] MixedVersions),
     /// The month is not over.
     #[error("{period} ends at {ends} ({zone}): only `--dry-run` can be run before")]
     NotEnded {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use clickhouse::Row;
 use rentroll_engines::store::Store;
 use rentroll_schemas::invoice::{Invoice, InvoiceLine};
-use rentroll_schemas::meter::{Meter, Meters};
+use rentroll_schemas::meter::Meters;
+use rentroll_schemas::period::Period;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BillingError, Result};
 use crate::invoices;
 use crate::rating::MeterUsage;
-use crate::usage::{corrected_sql, first_events_sql, micros, tenant_sql};
+use crate::usage::Explained;
 
 /// How many events are shown.
 pub const EVENTS_SHOWN: u64 = 5;
@@ -49,11 +50,12 @@ pub struct MeterExplanation {
     pub now: MeterUsage,
     /// Whether these are the same.
     pub holds: bool,
-    /// The query that gives it, for ClickHouse.
+    /// The query that gives it, for ClickHouse. Of an average and of a rate it gives the sum, which is divided by the events
+    /// or the time; of a level the times and values of each series.
     pub query: String,
     /// The query's parameters.
     pub parameters: BTreeMap<String, String>,
-    /// The first events of the period.
+    /// The first events of the period; of a level those before that are carried in, too.
     pub first_events: Vec<ExplainedEvent>,
     /// The first events of the period that do not count, since a later one voids or amends them.
     pub corrected: Vec<CorrectedEvent>,
@@ -68,7 +70,7 @@ pub struct CorrectedEvent {
     pub source: String,
     /// Its time, UTC.
     pub happened_at: String,
-    /// What it would add to the meter.
+    /// What it would add to the meter: its value, or of a unique count what is told apart.
     pub quantity: String,
     /// `voids` or `amends`.
     pub correction: String,
@@ -87,14 +89,8 @@ pub struct ExplainedEvent {
     pub id: String,
     /// Its source.
     pub source: String,
-    /// What it adds to the meter.
+    /// What it adds to the meter: its value, or of a unique count what is told apart.
     pub quantity: String,
-}
-
-#[derive(Row, Deserialize)]
-struct UsageRow {
-    counted: u64,
-    quantity: String,
 }
 
 /// Explains invoice `number`, or its line `line` alone.
@@ -114,11 +110,7 @@ pub async fn explain(store: &Store, meters: &Meters, number: &str, line: Option<
         if explained.iter().any(|known| known.meter == name) {
             continue;
         }
-        let meter = meters.get(name).ok_or_else(|| BillingError::Content {
-            what: format!("invoice {number}"),
-            reason: format!("its meter `{name}` is no longer in meters.yaml"),
-        })?;
-        explained.push(explain_meter(store, &invoice, meter).await?);
+        explained.push(explain_meter(store, &invoice, meters, name).await?);
     }
     let lines = chosen
         .into_iter()
@@ -134,34 +126,31 @@ fn computation(invoice: &Invoice, line: &InvoiceLine) -> String {
     )
 }
 
-async fn explain_meter(store: &Store, invoice: &Invoice, meter: &Meter) -> Result<MeterExplanation> {
-    let failed = |source| BillingError::Store { what: "reading events", source: store.error(source) };
-    let query = tenant_sql(meter);
-    let mut parameters: BTreeMap<String, String> = BTreeMap::from([
-        ("from".to_owned(), micros(invoice.period.from).to_string()),
-        ("to".to_owned(), micros(invoice.period.to).to_string()),
-        ("tenant".to_owned(), invoice.tenant.clone()),
-    ]);
-    if let Some(value) = &meter.value {
-        parameters.insert("value".to_owned(), value.clone());
-    }
-    let bound = |sql: &str| {
-        parameters.iter().fold(store.client().query(sql), |query, (name, value)| query.param(name, value))
+async fn explain_meter(
+    store: &Store,
+    invoice: &Invoice,
+    meters: &Meters,
+    name: &str,
+) -> Result<MeterExplanation> {
+    let unreadable =
+        |reason: String| BillingError::Content { what: format!("invoice {}", invoice.number), reason };
+    let zone = invoice
+        .period
+        .zone
+        .parse()
+        .map_err(|_| unreadable(format!("its zone is `{}`", invoice.period.zone)))?;
+    let period = Period::parse(&invoice.period.month, zone).map_err(|error| unreadable(error.to_string()))?;
+    let explained = Explained::read(store, meters, name, &period, &invoice.tenant, EVENTS_SHOWN).await?;
+    let Some(Explained { unit, now, query, parameters, first_events, corrected }) = explained else {
+        return Err(unreadable(format!("its meter `{name}` is no longer defined")));
     };
-    let row: UsageRow = bound(&query).fetch_one().await.map_err(failed)?;
-    let first_events: Vec<ExplainedEvent> =
-        bound(&first_events_sql(meter)).param("limit", EVENTS_SHOWN).fetch_all().await.map_err(failed)?;
-    let corrected: Vec<CorrectedEvent> =
-        bound(&corrected_sql(meter)).param("limit", EVENTS_SHOWN).fetch_all().await.map_err(failed)?;
-    let quantity = row.quantity.parse().map_err(|error| BillingError::Content {
-        what: format!("the usage of tenant `{}`", invoice.tenant),
-        reason: format!("{error}"),
-    })?;
-    let now = MeterUsage { events: row.counted, quantity };
-    let invoiced = invoiced(invoice, meter)?;
+    let invoiced = match invoice.usage.iter().find(|total| total.meter == name) {
+        Some(total) => MeterUsage { events: total.events, quantity: total.quantity },
+        None => by_days(invoice, meters, name)?,
+    };
     Ok(MeterExplanation {
-        meter: meter.name.clone(),
-        unit: meter.unit.clone(),
+        meter: name.to_owned(),
+        unit,
         invoiced,
         now,
         holds: invoiced == now,
@@ -172,10 +161,11 @@ async fn explain_meter(store: &Store, invoice: &Invoice, meter: &Meter) -> Resul
     })
 }
 
-/// The meter's total as the invoice's appendix has it.
-fn invoiced(invoice: &Invoice, meter: &Meter) -> Result<MeterUsage> {
+/// The meter's total by the appendix, of an invoice that says no more: its meters were counts, sums and extremes.
+fn by_days(invoice: &Invoice, meters: &Meters, name: &str) -> Result<MeterUsage> {
+    let Some(meter) = meters.versions(name).next() else { return Ok(MeterUsage::default()) };
     let mut total: Option<MeterUsage> = None;
-    for day in invoice.daily.iter().filter(|day| day.meter == meter.name) {
+    for day in invoice.daily.iter().filter(|day| day.meter == name) {
         let used = MeterUsage { events: day.events, quantity: day.quantity };
         total = Some(match total {
             None => used,

@@ -7,7 +7,7 @@ use rentroll_engines::store::Store;
 use rentroll_schemas::Quantity;
 use rentroll_schemas::costs::{IDLE, UNALLOCATED};
 use rentroll_schemas::currency::{Currency, Exact};
-use rentroll_schemas::meter::{Meter, Meters};
+use rentroll_schemas::meter::{Aggregation, Meter, Meters};
 use rentroll_schemas::period::Period;
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub struct Overview {
     pub tenants: usize,
     /// The first of them, by usage of the first meter, then of the second…
     pub rows: Vec<TenantRow>,
-    /// All tenants together, those that are not shown included. Its cost is what tenants bear; its margin
+    /// All tenants together, those that are not shown included; without averages, unique counts, latest values and
+    /// percentiles, of which tenants make no total. Its cost is what tenants bear; its margin
     /// therefore leaves idle and unallocated cost out.
     pub total: TenantRow,
     /// Cost that nobody used.
@@ -69,7 +70,7 @@ pub struct Overview {
 pub async fn overview(store: &Store, meters: &Meters, period: &Period, limit: usize) -> Result<Overview> {
     let month = period.to_string();
     let mut tenants: BTreeMap<String, TenantRow> = BTreeMap::new();
-    for ((meter, tenant), used) in usage::rollups(store, meters, period).await? {
+    for ((meter, tenant), used) in usage::glance(store, meters, period).await? {
         tenants.entry(tenant).or_default().usage.insert(meter, used.quantity);
     }
     let mut invoice_currency = None;
@@ -103,7 +104,7 @@ pub async fn overview(store: &Store, meters: &Meters, period: &Period, limit: us
     }
     rows.sort_by(|a, b| {
         let used = |row: &TenantRow, meter: &Meter| row.usage.get(&meter.name).copied().unwrap_or_default();
-        let by_meter = meters.meters.iter().map(|meter| used(b, meter).cmp(&used(a, meter)));
+        let by_meter = meters.newest().map(|meter| used(b, meter).cmp(&used(a, meter)));
         by_meter
             .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
             .then_with(|| a.tenant.cmp(&b.tenant))
@@ -129,9 +130,22 @@ fn margin(invoiced: Option<Exact>, allocated: Option<Exact>) -> Option<Exact> {
     invoiced?.0.checked_sub(allocated?.0).map(Exact)
 }
 
+/// Whether what tenants come to makes something of all of them: of unique counts, say, it does not.
+const fn adds_up(aggregation: Aggregation) -> bool {
+    match aggregation {
+        Aggregation::Count
+        | Aggregation::Sum
+        | Aggregation::Min
+        | Aggregation::Max
+        | Aggregation::Rate
+        | Aggregation::TimeWeighted => true,
+        Aggregation::Avg | Aggregation::UniqueCount | Aggregation::Latest | Aggregation::Percentile => false,
+    }
+}
+
 fn total(rows: &[TenantRow], meters: &Meters, is_comparable: bool) -> Result<TenantRow> {
     let mut total = TenantRow::default();
-    for meter in &meters.meters {
+    for meter in meters.newest().filter(|meter| adds_up(meter.aggregation)) {
         let mut all: Option<crate::rating::MeterUsage> = None;
         for quantity in rows.iter().filter_map(|row| row.usage.get(&meter.name)) {
             let used = crate::rating::MeterUsage { events: 0, quantity: *quantity };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::currency::{Currency, Exact};
 use crate::invoice::{Party, Seller};
-use crate::meter::{self, Meters};
+use crate::meter::{self, Aggregation, Meters};
 use crate::yaml::{self, FileError};
 
 /// Most decimals of a price or a fee: what the store's `Decimal(38, 9)` holds. Smaller prices are written
@@ -127,7 +127,17 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Charge {
-    /// The meter, from `meters.yaml`.
+    /// The meter, from `meters.yaml`. What is priced is its quantity of the whole period, in its own unit:
+    /// - `count`, `sum`: of all events;
+    /// - `min`, `max`: the least or the greatest value;
+    /// - `avg`: the sum of values by the number of events, rounded half away from zero at nine decimals;
+    /// - `unique_count`: the different values, exactly;
+    /// - `latest`: the last value of the period, nothing without one;
+    /// - `percentile`: the value at that place among all of the period, such as the 95th percentile of bandwidth samples;
+    /// - `time_weighted`: every value times the time that it held within the period, the last one before it carried in:
+    ///   byte-seconds, -minutes or -hours, or with `per: window` the average level, which is byte-months.
+    ///
+    /// A `rate` is refused: what it divides by depends on how long one looks.
     pub meter: String,
     /// Heading on the invoice.
     pub title: String,
@@ -216,7 +226,7 @@ pub struct Assignment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ladder {
-    /// The meter, from `meters.yaml`.
+    /// The meter, from `meters.yaml`; its quantity as [`Charge::meter`] says.
     pub meter: String,
     /// Steps on its quantity, in the meter's own unit.
     pub ladder: Vec<Step>,
@@ -309,6 +319,12 @@ impl Catalogue {
 }
 
 impl Version {
+    /// The meters that decide amounts: of charges, and of the ladder.
+    pub fn meters(&self) -> impl Iterator<Item = &str> {
+        let charges = self.plans.iter().flat_map(|plan| &plan.charges).map(|charge| charge.meter.as_str());
+        charges.chain(self.assignment.by_usage.as_ref().map(|ladder| ladder.meter.as_str()))
+    }
+
     /// The plan of that name.
     pub fn plan(&self, name: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.name == name)
@@ -373,7 +389,7 @@ impl Charge {
     }
 
     fn check(&self, at: &str, meters: &Meters) -> Result<(), Fault> {
-        known_meter(&format!("{at}.meter"), &self.meter, meters)?;
+        priced_meter(&format!("{at}.meter"), &self.meter, meters)?;
         if self.title.trim().is_empty() {
             return fault(&format!("{at}.title"), "must not be empty".to_owned());
         }
@@ -442,7 +458,7 @@ impl Assignment {
             (None, Some(plan)) => known_plan(format!("{at}.default"), plan),
             (Some(by_usage), None) => {
                 let at = format!("{at}.by_usage");
-                known_meter(&format!("{at}.meter"), &by_usage.meter, meters)?;
+                priced_meter(&format!("{at}.meter"), &by_usage.meter, meters)?;
                 if by_usage.ladder.is_empty() {
                     return fault(&format!("{at}.ladder"), "there must be at least one step".to_owned());
                 }
@@ -466,8 +482,23 @@ pub(crate) fn known_meter(path: &str, name: &str, meters: &Meters) -> Result<(),
     if meters.get(name).is_some() {
         return Ok(());
     }
-    let names: Vec<&str> = meters.meters.iter().map(|meter| meter.name.as_str()).collect();
+    let names: Vec<&str> = meters.newest().map(|meter| meter.name.as_str()).collect();
     fault(path, format!("there is no meter `{name}`; there are {}", names.join(", ")))
+}
+
+/// A meter that exists and whose quantity of a month can be priced.
+fn priced_meter(path: &str, name: &str, meters: &Meters) -> Result<(), Fault> {
+    known_meter(path, name, meters)?;
+    match meters.get(name).map(|meter| meter.aggregation) {
+        Some(Aggregation::Rate) => fault(
+            path,
+            format!(
+                "`{name}` is a rate, which is for looking at: what it divides by depends on how long one looks; \
+                 price a count, a sum or a percentile"
+            ),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// A price or fee that is not negative, and small and coarse enough for every product to be exact.

@@ -47,7 +47,11 @@ pub struct Invoice {
     pub tax: Option<InvoiceTax>,
     /// `subtotal` plus tax: what is due.
     pub total: Exact,
-    /// Usage by day, for the appendix; its sums are the period's totals.
+    /// Usage of the period by meter, of every meter that there was: what was priced. Not in invoices of before there was this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<PeriodTotal>,
+    /// Usage by day, for the appendix. Each is the day's own: counts and sums add up to the period's total, a unique count,
+    /// a percentile, an average or a level per window does not.
     pub daily: Vec<DailyUsage>,
     /// Everything stored up to here was counted.
     pub data_as_of: DateTime<Utc>,
@@ -197,6 +201,19 @@ pub struct InvoiceTax {
     pub rate: Exact,
     /// Rate times subtotal, rounded once.
     pub amount: Exact,
+}
+
+/// The period's total of one meter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodTotal {
+    /// The meter.
+    pub meter: String,
+    /// The meter's own unit: `byte`.
+    pub unit: String,
+    /// How many events.
+    pub events: u64,
+    /// How much.
+    pub quantity: Quantity,
 }
 
 /// One day of one meter.

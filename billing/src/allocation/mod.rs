@@ -79,6 +79,8 @@ pub async fn allocate(
         let months = if months.is_empty() { "none".to_owned() } else { months };
         return Err(BillingError::NoCosts { period: month, months });
     }
+    let pools = costs.pools.iter().filter(|pool| pool.month == month);
+    usage::check(meters, pools.flat_map(|pool| pool.drivers.keys().map(String::as_str)), period)?;
     let usage = usage::read(store, meters, period).await?;
     let rows = rows(costs, &month, &usage)?;
     let (costs_digest, usage_digest) = (digest::costs(costs, &month), usage.digest());

@@ -141,8 +141,9 @@ pub async fn run(
         let zone = period.zone.name().to_owned();
         return Err(BillingError::NotEnded { period: period.to_string(), ends: period.to, zone });
     }
-    let usage = usage::read(store, meters, period).await?;
     let mut frame = Frame::new(catalogue, meters, period, options.now)?;
+    usage::check(meters, frame.version.meters(), period)?;
+    let usage = usage::read(store, meters, period).await?;
     let closed = close::read(store, period).await?;
     if usage.tenants.is_empty() && closed.is_none() {
         return Err(BillingError::NoUsage {

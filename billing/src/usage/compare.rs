@@ -1,12 +1,11 @@
-//! Raw events against rollups.
+//! Raw events against rollups: the quantity itself where a rollup has it, else the number of events and the sum of their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use rentroll_schemas::meter::Meters;
 use serde::Serialize;
 
-use super::PeriodUsage;
+use super::Raw;
 use crate::rating::MeterUsage;
 
 /// How many differences are named; the rest are counted.
@@ -19,7 +18,7 @@ pub struct Difference {
     pub meter: String,
     /// The tenant.
     pub tenant: String,
-    /// By raw events, distinct by identity.
+    /// By raw events, distinct by identity. Of a meter whose quantity the rollups do not have: the sum of values.
     pub raw: MeterUsage,
     /// By the rollups.
     pub rollup: MeterUsage,
@@ -61,28 +60,26 @@ impl fmt::Display for Mismatch {
     }
 }
 
-pub(super) fn compare(
-    usage: &PeriodUsage,
-    rollups: &BTreeMap<(String, String), MeterUsage>,
-    meters: &Meters,
-) -> Result<(), Mismatch> {
+/// Holds what raw events give against what the rollups say. `rollups` has the meters that are compared, by (meter, tenant).
+pub(super) fn compare(raw: &Raw, rollups: &BTreeMap<(String, String), MeterUsage>) -> Result<(), Mismatch> {
     let mut places: BTreeSet<(&str, &str)> =
         rollups.keys().map(|(meter, tenant)| (tenant.as_str(), meter.as_str())).collect();
-    for (tenant, used) in &usage.tenants {
+    for (tenant, used) in &raw.usage.tenants {
         places.extend(used.totals.keys().map(|meter| (tenant.as_str(), meter.as_str())));
     }
     let mut mismatch = Mismatch { count: 0, first: Vec::new() };
-    for (tenant, meter) in places.into_iter().filter(|(_, meter)| meters.get(meter).is_some()) {
-        let raw =
-            usage.tenants.get(tenant).and_then(|used| used.totals.get(meter)).copied().unwrap_or_default();
-        let rollup = rollups.get(&(meter.to_owned(), tenant.to_owned())).copied().unwrap_or_default();
-        if raw == rollup {
+    for (tenant, meter) in places {
+        let key = (meter.to_owned(), tenant.to_owned());
+        let total = || raw.usage.tenants.get(tenant).and_then(|used| used.totals.get(meter));
+        let by_events = raw.rolled.get(&key).or_else(total).copied().unwrap_or_default();
+        let by_rollups = rollups.get(&key).copied().unwrap_or_default();
+        if by_events == by_rollups {
             continue;
         }
         mismatch.count += 1;
         if mismatch.first.len() < NAMED_MAX {
-            let (meter, tenant) = (meter.to_owned(), tenant.to_owned());
-            mismatch.first.push(Difference { meter, tenant, raw, rollup });
+            let (meter, tenant) = key;
+            mismatch.first.push(Difference { meter, tenant, raw: by_events, rollup: by_rollups });
         }
     }
     if mismatch.count == 0 { Ok(()) } else { Err(mismatch) }

@@ -5,29 +5,54 @@
 //! out here (the copy that arrived first counts), the rollups then show more than the events do, and the
 //! difference is an error that names it: it is repaired first, never billed over.
 //!
-//! Events are read in slices by identity, so the store's memory follows [`SLICE_EVENTS`] and not the month.
-//! In this process a month takes about 50 bytes per tenant, meter and day.
+//! Quantities are exact. An average, a rate and a level are divided once, at the end, and rounded half away from zero at nine
+//! decimals. Counts and sums of days add up to the period's; so do byte-hours, but for that rounding. Of a unique count, a
+//! percentile, an average, a rate and a level per window they do not: each day has its own.
 //!
-//! Limit: copies of one identity whose times lie in different months are each the only one of their month.
+//! **Versions** of a meter are taken together: each event counts as the version says that was in force at its time. Versions
+//! that make no one quantity (a sum and a maximum, two units) are refused where they are priced.
+//!
+//! **Levels** hold until the next sample of their series, the last one until the end of the period, even of one that is not
+//! over. What was last sampled before is carried in: the rollups know the day, and that day's events are read.
+//!
+//! Events are read in slices, by identity or by tenant, so the store's memory follows [`SLICE_EVENTS`] and not the month.
+//! In this process a month takes about 70 bytes per tenant, meter and day.
+//!
+//! Limits:
+//! - Copies of one identity whose times lie in different months are each the only one of their month.
+//! - Unique counts, latest values, percentiles and levels take all of a tenant's events of one meter at once: about
+//!   100 bytes of the store's memory for each.
+//! - A level whose last sample is past the events' retention is not carried in.
+//! - Where a version reads fewer events than the one before, what it carries in is looked for on the last day on which the
+//!   series had any sample.
 
 mod compare;
 mod queries;
+mod read;
+mod rollups;
+mod versions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 use rentroll_engines::store::Store;
-use rentroll_schemas::Quantity;
-use rentroll_schemas::invoice::DailyUsage;
-use rentroll_schemas::meter::{Aggregation, Meter, Meters};
+use rentroll_schemas::invoice::{DailyUsage, PeriodTotal};
+use rentroll_schemas::meter::Meters;
 use rentroll_schemas::period::Period;
 
 pub use compare::{Difference, Mismatch};
-pub(crate) use queries::{corrected_sql, first_events_sql, micros, rollups, tenant_sql};
+pub(crate) use explained::Explained;
+pub(crate) use read::combine;
+pub use versions::MixedVersions;
+pub(crate) use versions::check;
 
 use crate::digest;
 use crate::error::{BillingError, Result};
 use crate::rating::{MeterUsage, UsageByMeter};
+use versions::Versions;
+
+mod explained;
 
 /// Events per slice: a sort of this many rows takes some hundred megabytes in the store. Half of it doubles the
 /// passes over a large month, twice as much no longer fits the embedded engine's default memory.
@@ -45,8 +70,9 @@ pub struct PeriodUsage {
 pub struct TenantUsage {
     /// By meter, over the period.
     pub totals: UsageByMeter,
-    /// By meter and day in the billing zone, in that order; the totals are made of these.
-    pub days: BTreeMap<(u16, NaiveDate), MeterUsage>,
+    /// By meter and day in the billing zone, in that order. Each is the day's own: the totals of counts, sums and extremes
+    /// are made of these, others are not.
+    pub days: BTreeMap<(Arc<str>, NaiveDate), MeterUsage>,
 }
 
 impl TenantUsage {
@@ -56,20 +82,34 @@ impl TenantUsage {
     }
 
     /// The appendix of an invoice: by day, then meter.
-    pub(crate) fn daily(&self, meters: &Meters) -> Vec<DailyUsage> {
-        let mut daily: Vec<DailyUsage> = self
-            .days
-            .iter()
-            .filter_map(|((index, day), used)| {
-                let meter = meters.meters.get(usize::from(*index))?;
-                let (meter, unit) = (meter.name.clone(), meter.unit.clone());
-                Some(DailyUsage { day: *day, meter, unit, events: used.events, quantity: used.quantity })
-            })
-            .collect();
-        // Stable: meters stay in their order within a day.
-        daily.sort_by_key(|usage| usage.day);
-        daily
+    pub(crate) fn daily(&self, meters: &Meters, period: &Period) -> Vec<DailyUsage> {
+        let known = known(meters, period);
+        let mut daily: Vec<(usize, DailyUsage)> = Vec::with_capacity(self.days.len());
+        for ((name, day), used) in &self.days {
+            let Some(place) = known.iter().position(|(meter, _)| *meter == &**name) else { continue };
+            let (meter, unit) = (name.to_string(), known[place].1.to_owned());
+            let MeterUsage { events, quantity } = *used;
+            daily.push((place, DailyUsage { day: *day, meter, unit, events, quantity }));
+        }
+        // Meters stay in their order within a day.
+        daily.sort_by_key(|(place, usage)| (usage.day, *place));
+        daily.into_iter().map(|(_, usage)| usage).collect()
     }
+
+    /// What was used of each meter, those that were not used included.
+    pub(crate) fn by_meter(&self, meters: &Meters, period: &Period) -> Vec<PeriodTotal> {
+        let of = |(meter, unit): (&str, &str)| {
+            let MeterUsage { events, quantity } = self.totals.get(meter).copied().unwrap_or_default();
+            PeriodTotal { meter: meter.to_owned(), unit: unit.to_owned(), events, quantity }
+        };
+        known(meters, period).into_iter().map(of).collect()
+    }
+}
+
+/// The meters that have a quantity in the period, and their units then.
+fn known<'a>(meters: &'a Meters, period: &Period) -> Vec<(&'a str, &'a str)> {
+    let newest = Versions::of_all(meters, period).into_iter().map(|versions| versions.newest());
+    newest.map(|meter| (meter.name.as_str(), meter.unit.as_str())).collect()
 }
 
 impl PeriodUsage {
@@ -81,60 +121,82 @@ impl PeriodUsage {
     }
 }
 
+/// What raw events give, and what the rollups should say where that is not it: by meter and tenant.
+#[derive(Debug, PartialEq)]
+struct Raw {
+    usage: PeriodUsage,
+    rolled: BTreeMap<(String, String), MeterUsage>,
+}
+
 /// Reads the period's usage from raw events and compares it with the rollups.
 ///
 /// # Errors
 /// [`BillingError::BooksDiffer`] if they disagree; [`BillingError::Store`] if they cannot be read.
 pub async fn read(store: &Store, meters: &Meters, period: &Period) -> Result<PeriodUsage> {
-    let usage = read_raw(store, meters, period, SLICE_EVENTS).await?;
-    let rollups = queries::rollups(store, meters, period).await?;
-    compare::compare(&usage, &rollups, meters).map_err(BillingError::BooksDiffer)?;
+    let raw = read_raw(store, meters, period, SLICE_EVENTS).await?;
+    let rollups = rollups::read(store, meters, period).await?;
+    compare::compare(&raw, &rollups).map_err(BillingError::BooksDiffer)?;
+    Ok(raw.usage)
+}
+
+/// (meter, tenant) → usage, to be looked at: from the rollups where they answer.
+pub(crate) async fn glance(
+    store: &Store,
+    meters: &Meters,
+    period: &Period,
+) -> Result<BTreeMap<(String, String), MeterUsage>> {
+    let mut usage = BTreeMap::new();
+    let mut slices = None;
+    for versions in Versions::of_all(meters, period) {
+        let name = &versions.newest().name;
+        if let Some(tenants) = rollups::answer(store, &versions, period).await? {
+            usage.extend(tenants.into_iter().map(|(tenant, used)| ((name.clone(), tenant), used)));
+            continue;
+        }
+        let count = match slices {
+            Some(count) => count,
+            None => *slices.insert(slice_count(store, period, SLICE_EVENTS).await?),
+        };
+        let tenants = read::all(store, &versions, period, count).await?;
+        usage.extend(tenants.into_iter().map(|(tenant, used)| ((name.clone(), tenant), used.total)));
+    }
     Ok(usage)
 }
 
-async fn read_raw(store: &Store, meters: &Meters, period: &Period, slice_events: u64) -> Result<PeriodUsage> {
-    let slices = queries::count_events(store, period).await?.div_ceil(slice_events).max(1);
+async fn slice_count(store: &Store, period: &Period, slice_events: u64) -> Result<u64> {
+    let events: u64 = store
+        .client()
+        .query(
+            "SELECT count() FROM events \
+             WHERE time >= fromUnixTimestamp64Micro({from:Int64}) AND time < fromUnixTimestamp64Micro({to:Int64})",
+        )
+        .param("from", period.from.timestamp_micros())
+        .param("to", period.to.timestamp_micros())
+        .fetch_one()
+        .await
+        .map_err(|source| BillingError::Store {
+            what: "counting the period's events",
+            source: store.error(source),
+        })?;
+    Ok(events.div_ceil(slice_events).max(1))
+}
+
+async fn read_raw(store: &Store, meters: &Meters, period: &Period, slice_events: u64) -> Result<Raw> {
+    let slices = slice_count(store, period, slice_events).await?;
     let mut tenants: BTreeMap<String, TenantUsage> = BTreeMap::new();
-    for (index, meter) in meters.meters.iter().enumerate() {
-        let index = u16::try_from(index)
-            .map_err(|_| BillingError::TooLarge { what: "the number of meters".to_owned() })?;
-        for slice in 0..slices {
-            for row in queries::raw(store, meter, period, slice, slices).await? {
-                let usage = tenants.entry(row.tenant).or_default();
-                let day = usage.days.entry((index, row.day)).or_insert_with(|| none(meter, row.usage));
-                *day = combine(meter, *day, row.usage)?;
+    let mut rolled = BTreeMap::new();
+    for versions in Versions::of_all(meters, period) {
+        let name: Arc<str> = Arc::from(versions.newest().name.as_str());
+        for (tenant, used) in read::all(store, &versions, period, slices).await? {
+            if let Some(events) = used.rolled {
+                rolled.insert((name.to_string(), tenant.clone()), events);
             }
-        }
-        for usage in tenants.values_mut() {
-            let mut total: Option<MeterUsage> = None;
-            for (_, day) in usage.days.range((index, NaiveDate::MIN)..=(index, NaiveDate::MAX)) {
-                total = Some(combine(meter, total.unwrap_or_else(|| none(meter, *day)), *day)?);
-            }
-            if let Some(total) = total {
-                usage.totals.insert(meter.name.clone(), total);
-            }
+            let of_tenant = tenants.entry(tenant).or_default();
+            of_tenant.totals.insert(name.to_string(), used.total);
+            of_tenant.days.extend(used.days.into_iter().map(|(day, used)| ((name.clone(), day), used)));
         }
     }
-    Ok(PeriodUsage { tenants })
-}
-
-/// What combines with `first` to `first`.
-fn none(meter: &Meter, first: MeterUsage) -> MeterUsage {
-    match meter.aggregation {
-        Aggregation::Count | Aggregation::Sum => MeterUsage::default(),
-        _ => MeterUsage { events: 0, quantity: first.quantity },
-    }
-}
-
-/// Two disjoint sets of events of one meter, taken together.
-pub(crate) fn combine(meter: &Meter, a: MeterUsage, b: MeterUsage) -> Result<MeterUsage> {
-    let too_large = || BillingError::TooLarge { what: format!("a tenant's total of meter `{}`", meter.name) };
-    let quantity: Quantity = match meter.aggregation {
-        Aggregation::Count | Aggregation::Sum => a.quantity.checked_add(b.quantity).ok_or_else(too_large)?,
-        Aggregation::Min => a.quantity.min(b.quantity),
-        _ => a.quantity.max(b.quantity),
-    };
-    Ok(MeterUsage { events: a.events + b.events, quantity })
+    Ok(Raw { usage: PeriodUsage { tenants }, rolled })
 }
 
 #[cfg(test)]
@@ -146,42 +208,24 @@ mod tests {
     async fn a_month_in_slices_is_the_month() {
         let store = common::store("slices").await;
         common::send_many(&store, 40, 5).await;
+        let mut meters = common::meters();
+        for aggregation in ["avg", "unique_count", "latest", "time_weighted", "percentile, percentile: 50"] {
+            let name = aggregation.split(',').next().unwrap();
+            let yaml = format!(
+                "meters: [{{name: of_{name}, unit: u, event_type: http.request, value: bytes, aggregation: {aggregation}}}]"
+            );
+            let one: Meters =
+                rentroll_schemas::yaml::parse(&yaml, std::path::Path::new("meters.yaml")).unwrap();
+            meters.meters.extend(one.meters);
+        }
         let period = Period::parse("2015-05", chrono_tz::Tz::UTC).unwrap();
-        let whole = read_raw(&store, &common::meters(), &period, 1_000_000).await.unwrap();
-        assert_eq!(whole.tenants.len(), 40);
-        assert!(whole.tenants.values().all(|used| used.totals["requests"].events == 5));
+        let whole = read_raw(&store, &meters, &period, 1_000_000).await.unwrap();
+        assert_eq!(whole.usage.tenants.len(), 40);
+        assert!(whole.usage.tenants.values().all(|used| used.totals["requests"].events == 5));
+        assert!(whole.usage.tenants.values().all(|used| used.totals.len() == 7));
         for slice_events in [7, 60] {
-            let sliced = read_raw(&store, &common::meters(), &period, slice_events).await.unwrap();
+            let sliced = read_raw(&store, &meters, &period, slice_events).await.unwrap();
             assert_eq!(sliced, whole, "{slice_events}");
-        }
-    }
-
-    fn meter(aggregation: Aggregation) -> Meter {
-        Meter {
-            name: "m".to_owned(),
-            description: String::new(),
-            unit: "u".to_owned(),
-            event_type: "t".to_owned(),
-            aggregation,
-            value: None,
-            filter: BTreeMap::new(),
-            group_by: Vec::new(),
-            ..Meter::default()
-        }
-    }
-
-    #[test]
-    fn slices_and_days_combine_as_the_whole_would() {
-        for (aggregation, expected) in
-            [(Aggregation::Count, 9), (Aggregation::Sum, 9), (Aggregation::Min, 2), (Aggregation::Max, 4)]
-        {
-            let meter = meter(aggregation);
-            let used = |n| MeterUsage { events: 1, quantity: Quantity::from_int(n) };
-            let mut total = none(&meter, used(3));
-            for n in [3, 2, 4] {
-                total = combine(&meter, total, used(n)).unwrap();
-            }
-            assert_eq!((total.events, total.quantity), (3, Quantity::from_int(expected)), "{aggregation:?}");
         }
     }
 }

@@ -1,244 +1,231 @@
 //! The queries behind [`super`]. Everything that comes from outside is a bound parameter; meters are the
-//! operator's own file, and [`Meter`] quotes them.
+//! operator's own, and [`Meter`](rentroll_schemas::meter::Meter) quotes them.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, NaiveDate, Timelike, Utc};
-use clickhouse::Row;
+use clickhouse::query::Query;
 use rentroll_engines::store::Store;
 use rentroll_schemas::effective;
-use rentroll_schemas::meter::{Meter, Meters};
-use rentroll_schemas::period::Period;
-use serde::Deserialize;
+use rentroll_schemas::meter::{Aggregation, LATEST_ORDER};
 
-use crate::error::{BillingError, Result};
-use crate::rating::MeterUsage;
+use super::versions::{LevelVersion, Versions};
 
-/// One tenant's day, of one slice.
-pub(super) struct RawRow {
-    pub(super) tenant: String,
-    pub(super) day: NaiveDate,
-    pub(super) usage: MeterUsage,
+/// Which tenants' events are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// Those of identities of one slice: hashes, so slices are even, and all copies of one event are in one slice.
+    Identities(Slice),
+    /// Those of tenants of one slice: all of a tenant's are in one.
+    Tenants(Slice),
+    /// One tenant's.
+    Tenant(&'a str),
 }
 
-#[derive(Row, Deserialize)]
-struct RawLine {
-    tenant: String,
-    day_number: u16,
-    counted: u64,
-    quantity: String,
+/// One of several equal parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    pub(crate) slice: u64,
+    pub(crate) slices: u64,
 }
 
-#[derive(Row, Deserialize)]
-struct RollupLine {
-    tenant: String,
-    counted: i64,
-    quantity: String,
+const OF_TENANTS: &str = "cityHash64(tenant) % {slices:UInt64} = {slice:UInt64}";
+
+impl Scope<'_> {
+    /// The condition that a row is in it.
+    fn rows(self) -> &'static str {
+        match self {
+            Scope::Identities(_) => "identity_high % {slices:UInt64} = {slice:UInt64}",
+            Scope::Tenants(_) => OF_TENANTS,
+            Scope::Tenant(_) => "tenant = {tenant:String}",
+        }
+    }
+
+    /// A condition that an event shares with its corrections. The tenant is part of an identity: both are of one.
+    fn corrections(self) -> &'static str {
+        match self {
+            Scope::Identities(_) => "1",
+            Scope::Tenants(_) | Scope::Tenant(_) => self.rows(),
+        }
+    }
+
+    /// A query with the parameters of the conditions. What is sorted goes to disk before it fills the memory.
+    pub(crate) fn query(self, store: &Store, sql: &str) -> Query {
+        // Raw: a `?` in a meter's filter is a question mark.
+        let query =
+            store.client().query_raw(sql).with_setting("max_bytes_before_external_sort", SORT_BYTES_MAX);
+        match self {
+            Scope::Identities(Slice { slice, slices }) | Scope::Tenants(Slice { slice, slices }) => {
+                query.param("slice", slice).param("slices", slices)
+            }
+            Scope::Tenant(tenant) => query.param("tenant", tenant),
+        }
+    }
 }
 
-/// The meter's events of a period that count: distinct by identity, without those that were voided or amended.
-/// `scope` is a condition that an event shares with its corrections.
-///
-/// Parameters: `from`, `to` (microseconds since the epoch), and those of `further` and `scope`.
-fn events_sql(meter: &Meter, columns: &str, further: &str, scope: &str) -> String {
-    format!(
-        "SELECT {columns}, identity_high, identity_low\nFROM events\nWHERE {of_meter}\n  AND {further}\n  \
-         AND {IN_PERIOD}\n  AND {counts}\n{first_of_identity}",
-        of_meter = condition(meter),
-        counts = effective::condition_sql(scope),
-        first_of_identity = effective::FIRST_OF_IDENTITY,
-    )
-}
+/// Memory for the sort that finds copies, before it goes to disk: a large tenant is one slice, whatever its size.
+const SORT_BYTES_MAX: &str = "400000000";
 
 const IN_PERIOD: &str =
     "time >= fromUnixTimestamp64Micro({from:Int64}) AND time < fromUnixTimestamp64Micro({to:Int64})";
 
-/// A meter counts an event that carries its value; one without adds nothing and is no event of its.
-fn condition(meter: &Meter) -> String {
-    let mut condition = meter.raw_condition_sql();
-    if meter.value.is_some() {
-        condition.push_str(" AND mapContains(measures, {value:String})");
-    }
-    condition
-}
+/// The columns by which [`LATEST_ORDER`] orders, beside the identity.
+const ORDER_COLUMNS: &str = "time, arrived_at, log_partition, log_batch";
 
-/// A slice of the events: identities are hashes, so slices are even, and all copies of one are in one slice.
-const OF_SLICE: &str = "identity_high % {slices:UInt64} = {slice:UInt64}";
-/// The tenant is part of an identity: copies of one event are of one tenant.
-const OF_TENANT: &str = "tenant = {tenant:String}";
-
-/// Usage of one meter by tenant and day. Parameters: `from`, `to`, `slice`, `slices`, `zone`, `value`.
-pub(super) fn raw_sql(meter: &Meter) -> String {
+/// The meter's events of a period that count: distinct by identity, without those that were voided or amended.
+///
+/// Parameters: `from`, `to` (microseconds since the epoch), and those of the scope.
+fn events_sql(versions: &Versions<'_>, columns: &str, scope: Scope<'_>) -> String {
     format!(
-        "SELECT tenant, toUInt16(toDate(time, {{zone:String}})) AS day_number, count() AS counted, \
-         toString({aggregate}) AS quantity\nFROM (\n{events}\n)\nGROUP BY tenant, day_number\n\
-         ORDER BY tenant, day_number",
-        aggregate = meter.raw_aggregate_sql().unwrap_or_default(),
-        events = events_sql(meter, "tenant, time, measures, dimensions", OF_SLICE, "1")
+        "SELECT {columns}, identity_high, identity_low\nFROM events\nWHERE {of_meter}\n  AND {rows}\n  \
+         AND {IN_PERIOD}\n  AND {counts}\n{first_of_identity}",
+        of_meter = versions.condition(),
+        rows = scope.rows(),
+        counts = effective::condition_sql(scope.corrections()),
+        first_of_identity = effective::FIRST_OF_IDENTITY,
     )
 }
 
-/// Usage of one meter by one tenant. Parameters: `from`, `to`, `tenant`, `value`.
-pub(crate) fn tenant_sql(meter: &Meter) -> String {
+/// The columns that an aggregate needs.
+fn value_columns(versions: &Versions<'_>) -> String {
+    let value = versions.value();
+    match versions.newest().aggregation {
+        Aggregation::UniqueCount => format!("{value} AS value, {} AS unique_value", versions.unique()),
+        Aggregation::Latest => format!("{value} AS value, {ORDER_COLUMNS}"),
+        _ => format!("{value} AS value"),
+    }
+}
+
+/// The aggregate over them; of an average and of a rate the sum.
+fn aggregate(versions: &Versions<'_>) -> String {
+    versions.newest().aggregate_sql("value", "unique_value").unwrap_or_else(|| "sum(value)".to_owned())
+}
+
+/// Number of the day, in the zone.
+const DAY: &str = "toUInt16(toDate(time, {zone:String})) AS day_number";
+
+/// Usage of one meter by tenant and day. Parameters: those of [`events_sql`], and `zone`.
+pub(super) fn days_sql(versions: &Versions<'_>, scope: Scope<'_>) -> String {
+    format!(
+        "SELECT tenant, day_number, count() AS counted, toString({aggregate}) AS quantity\nFROM (\n{events}\n)\n\
+         GROUP BY tenant, day_number\nORDER BY tenant, day_number",
+        aggregate = aggregate(versions),
+        events = events_sql(versions, &format!("tenant, {DAY}, {}", value_columns(versions)), scope)
+    )
+}
+
+/// Usage of one meter by tenant and day, and by tenant, beside the sum of values. Parameters as of [`days_sql`].
+pub(super) fn whole_sql(versions: &Versions<'_>, scope: Scope<'_>) -> String {
+    format!(
+        "SELECT tenant, toUInt8(grouping(day_number)) AS is_whole, day_number, count() AS counted, \
+         toString(sum(value)) AS total, toString({aggregate}) AS quantity\nFROM (\n{events}\n)\n\
+         GROUP BY GROUPING SETS ((tenant, day_number), (tenant))\nORDER BY tenant, is_whole, day_number",
+        aggregate = aggregate(versions),
+        events = events_sql(versions, &format!("tenant, {DAY}, {}", value_columns(versions)), scope)
+    )
+}
+
+/// Usage of one meter by one tenant; of an average and of a rate the sum. Parameters: those of [`events_sql`].
+pub(super) fn tenant_sql(versions: &Versions<'_>) -> String {
     format!(
         "SELECT count() AS counted, toString({aggregate}) AS quantity\nFROM (\n{events}\n)",
-        aggregate = meter.raw_aggregate_sql().unwrap_or_default(),
-        events = events_sql(meter, "measures, dimensions", OF_TENANT, OF_TENANT)
+        aggregate = aggregate(versions),
+        events = events_sql(versions, &value_columns(versions), Scope::Tenant(""))
     )
 }
 
 /// The first events behind one tenant's line. Parameters: those of [`tenant_sql`], and `limit`.
-pub(crate) fn first_events_sql(meter: &Meter) -> String {
-    let value = if meter.value.is_some() { "toString(measures[{value:String}])" } else { "'1'" };
+pub(super) fn first_events_sql(versions: &Versions<'_>) -> String {
+    let columns = format!("time, id, source, {} AS shown, identity", versions.shown());
     format!(
         "SELECT lower(hex(identity)) AS identity_hex, toString(time, 'UTC') AS happened_at, id, source, \
-         {value} AS quantity\nFROM (\n{events}\n)\nORDER BY time, identity\nLIMIT {{limit:UInt64}}",
-        events = events_sql(meter, "time, id, source, measures, identity", OF_TENANT, OF_TENANT)
+         shown AS quantity\nFROM (\n{events}\n)\nORDER BY time, identity\nLIMIT {{limit:UInt64}}",
+        events = events_sql(versions, &columns, Scope::Tenant(""))
     )
 }
 
 /// One tenant's events that would count, were they not corrected, each with a correction in force. Parameters: those
 /// of [`first_events_sql`].
-pub(crate) fn corrected_sql(meter: &Meter) -> String {
-    let value = if meter.value.is_some() { "toString(measures[{value:String}])" } else { "'1'" };
+pub(super) fn corrected_sql(versions: &Versions<'_>) -> String {
+    let scope = Scope::Tenant("");
     format!(
         "SELECT original.id AS id, toString(original.source) AS source, toString(original.time, 'UTC') AS happened_at, \
-         original.quantity AS quantity, toString(by.correction) AS correction, by.id AS by_id\nFROM (\n\
-         SELECT id, source, time, {value} AS quantity, identity\nFROM events\nWHERE {of_meter}\n  AND {OF_TENANT}\n  \
+         original.shown AS quantity, toString(by.correction) AS correction, by.id AS by_id\nFROM (\n\
+         SELECT id, source, time, {shown} AS shown, identity\nFROM events\nWHERE {of_meter}\n  AND {rows}\n  \
          AND {IN_PERIOD} AND correction != 'voids'\n{first_of_identity}\n) AS original\nINNER JOIN (\n{in_force}\n) AS by \
          ON original.identity = by.corrects\nORDER BY happened_at, id, by_id\nLIMIT {{limit:UInt64}}",
-        of_meter = condition(meter),
+        shown = versions.shown(),
+        of_meter = versions.condition(),
+        rows = scope.rows(),
         first_of_identity = effective::FIRST_OF_IDENTITY,
-        in_force = effective::in_force_sql("corrects, correction, id", OF_TENANT),
+        in_force = effective::in_force_sql("corrects, correction, id", scope.corrections()),
     )
 }
 
-pub(super) async fn count_events(store: &Store, period: &Period) -> Result<u64> {
-    store
-        .client()
-        .query(
-            "SELECT count() FROM events \
-             WHERE time >= fromUnixTimestamp64Micro({from:Int64}) AND time < fromUnixTimestamp64Micro({to:Int64})",
+/// The samples of one version of a level, those included that may be carried into the period: all since the last midnight
+/// (UTC) before it, and of each series those of the last day before that midnight on which the rollups know any.
+///
+/// Parameters: `meter`, the name; those of the scope. Times are whole numbers from the meter and the period.
+fn samples_sql(level: &LevelVersion, from: i64, columns: &str, scope: Scope<'_>) -> String {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let midnight = from - from.rem_euclid(DAY_MICROS);
+    let micros = |micros: i64| format!("fromUnixTimestamp64Micro({micros})");
+    let second = |micros: i64| format!("toDateTime({}, 'UTC')", micros.div_euclid(1_000_000).max(0));
+    let since = level.carries_since.map(|since| since.timestamp_micros());
+    let (rows_since, buckets_since) = since.map_or_else(Default::default, |since| {
+        (
+            format!(" AND time >= {}", micros(since)),
+            format!(" AND bucket >= {}", second(since - since.rem_euclid(DAY_MICROS))),
         )
-        .param("from", micros(period.from))
-        .param("to", micros(period.to))
-        .fetch_one()
-        .await
-        .map_err(|source| failed(store, "counting the period's events", source))
+    });
+    format!(
+        "SELECT tenant, {series} AS series, {value} AS value, {ORDER_COLUMNS}{columns}, identity_high, identity_low\n\
+         FROM events\nWHERE {of_meter}\n  AND {rows}\n  AND time < {to}{rows_since}\n  AND (time >= {midnight_micros} OR \
+         (tenant, toDate(time)) IN (\n    SELECT tenant, max(day) FROM (\n      SELECT tenant, dimensions, \
+         toDate(bucket) AS day FROM usage_day\n      WHERE meter = {{meter:String}} AND {tenants} AND bucket < \
+         {midnight_second}{buckets_since}\n      GROUP BY tenant, dimensions, day HAVING sum(events) > 0)\n    \
+         GROUP BY tenant, dimensions))\n  AND {counts}\n{first_of_identity}",
+        series = level.meter.group_key_sql(),
+        value = level.meter.raw_value_sql(),
+        of_meter = level.meter.raw_counts_sql(),
+        rows = scope.rows(),
+        tenants = scope.corrections(),
+        to = micros(level.to.timestamp_micros()),
+        midnight_micros = micros(midnight),
+        midnight_second = second(midnight),
+        counts = effective::condition_sql(scope.corrections()),
+        first_of_identity = effective::FIRST_OF_IDENTITY,
+    )
 }
 
-pub(super) async fn raw(
-    store: &Store,
-    meter: &Meter,
-    period: &Period,
-    slice: u64,
-    slices: u64,
-) -> Result<Vec<RawRow>> {
-    let what = "reading usage from raw events";
-    let mut cursor = store
-        .client()
-        .query(&raw_sql(meter))
-        .param("from", micros(period.from))
-        .param("to", micros(period.to))
-        .param("slice", slice)
-        .param("slices", slices)
-        .param("zone", period.zone.name())
-        .param("value", meter.value.as_deref().unwrap_or_default())
-        .fetch::<RawLine>()
-        .map_err(|source| failed(store, what, source))?;
-    let mut rows = Vec::new();
-    while let Some(line) = cursor.next().await.map_err(|source| failed(store, what, source))? {
-        let day = NaiveDate::from_epoch_days(i32::from(line.day_number)).unwrap_or_default();
-        let usage = MeterUsage { events: line.counted, quantity: quantity(&line.tenant, &line.quantity)? };
-        rows.push(RawRow { tenant: line.tenant, day, usage });
-    }
-    Ok(rows)
+/// Each series of a level: its tenant, which of the versions reads it, and the times and values of its samples in the order
+/// in which they hold. A tenant's series follow each other. Parameters: those of [`samples_sql`].
+pub(super) fn series_sql(levels: &[LevelVersion], from: i64, scope: Scope<'_>) -> String {
+    let of_version = |(nth, level): (usize, &LevelVersion)| {
+        format!(
+            "SELECT tenant, toUInt16({nth}) AS version, arrayMap(sample -> toUnixTimestamp64Micro(sample.1.1), samples) \
+             AS times, arrayMap(sample -> toString(sample.2), samples) AS levels\nFROM (\n\
+             SELECT tenant, series, arraySort(groupArray(({LATEST_ORDER}, value))) AS samples\nFROM (\n{samples}\n)\n\
+             GROUP BY tenant, series\n)",
+            samples = samples_sql(level, from, "", scope)
+        )
+    };
+    let versions: Vec<String> = levels.iter().enumerate().map(of_version).collect();
+    format!("SELECT * FROM (\n{}\n)\nORDER BY tenant, version, times", versions.join("\nUNION ALL\n"))
 }
 
-/// (meter, tenant) → usage by the rollups. Hours are enough where the zone's midnights fall on UTC hours.
-pub(crate) async fn rollups(
-    store: &Store,
-    meters: &Meters,
-    period: &Period,
-) -> Result<BTreeMap<(String, String), MeterUsage>> {
-    let what = "reading usage from rollups";
-    let on_the_hour = period.from.minute() == 0 && period.to.minute() == 0;
-    let table = if on_the_hour { "usage_hour" } else { "usage_minute" };
-    let mut rollups = BTreeMap::new();
-    for meter in &meters.meters {
-        let sql = format!(
-            "SELECT tenant, sum(events) AS counted, toString({aggregate}) AS quantity FROM {table} \
-             WHERE meter = {{meter:String}} AND bucket >= toDateTime({{from:Int64}}, 'UTC') \
-             AND bucket < toDateTime({{to:Int64}}, 'UTC') GROUP BY tenant HAVING counted != 0",
-            aggregate = meter.rollup_aggregate_sql().unwrap_or("sum(total)")
-        );
-        let mut cursor = store
-            .client()
-            .query(&sql)
-            .param("meter", &meter.name)
-            .param("from", period.from.timestamp())
-            .param("to", period.to.timestamp())
-            .fetch::<RollupLine>()
-            .map_err(|source| failed(store, what, source))?;
-        while let Some(line) = cursor.next().await.map_err(|source| failed(store, what, source))? {
-            let events = u64::try_from(line.counted).map_err(|_| BillingError::Content {
-                what: format!("the rollup of meter `{}`, tenant `{}`", meter.name, line.tenant),
-                reason: format!("it counts {} events", line.counted),
-            })?;
-            let usage = MeterUsage { events, quantity: quantity(&line.tenant, &line.quantity)? };
-            rollups.insert((meter.name.clone(), line.tenant), usage);
-        }
-    }
-    Ok(rollups)
+/// The first samples behind one tenant's level: what each series carries in, then those of the period. Parameters: those
+/// of [`series_sql`], and `limit`.
+pub(super) fn first_samples_sql(level: &LevelVersion, from: i64) -> String {
+    let begins = level.from.timestamp_micros();
+    format!(
+        "SELECT identity_hex, toString(time, 'UTC') AS happened_at, id, source, toString(value) AS quantity\nFROM (\n\
+         SELECT *, time < fromUnixTimestamp64Micro({begins}) AS is_before, \
+         row_number() OVER (PARTITION BY series, is_before ORDER BY {LATEST_ORDER} DESC) AS place\nFROM (\n{samples}\n)\n)\n\
+         WHERE NOT is_before OR place = 1\nORDER BY time, identity_hex\nLIMIT {{limit:UInt64}}",
+        samples =
+            samples_sql(level, from, ", id, source, lower(hex(identity)) AS identity_hex", Scope::Tenant(""))
+    )
 }
 
-fn quantity(tenant: &str, text: &str) -> Result<rentroll_schemas::Quantity> {
-    text.parse().map_err(|error| BillingError::Content {
-        what: format!("the usage of tenant `{tenant}`"),
-        reason: format!("{error}"),
-    })
-}
-
-pub(crate) fn micros(instant: DateTime<Utc>) -> i64 {
-    instant.timestamp_micros()
-}
-
-fn failed(store: &Store, what: &'static str, source: clickhouse::error::Error) -> BillingError {
-    BillingError::Store { what, source: store.error(source) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rentroll_schemas::meter::Aggregation;
-
-    fn meter() -> Meter {
-        Meter {
-            name: "bytes".to_owned(),
-            description: String::new(),
-            unit: "byte".to_owned(),
-            event_type: "http.request".to_owned(),
-            aggregation: Aggregation::Sum,
-            value: Some("bytes".to_owned()),
-            filter: BTreeMap::new(),
-            group_by: Vec::new(),
-            ..Meter::default()
-        }
-    }
-
-    fn placeholders(sql: &str) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            sql.split('{').skip(1).filter_map(|rest| rest.split_once(':').map(|(name, _)| name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
-    #[test]
-    fn placeholders_and_arguments_agree() {
-        assert_eq!(placeholders(&raw_sql(&meter())), ["from", "slice", "slices", "to", "value", "zone"]);
-        assert_eq!(placeholders(&tenant_sql(&meter())), ["from", "tenant", "to", "value"]);
-        assert_eq!(placeholders(&first_events_sql(&meter())), ["from", "limit", "tenant", "to", "value"]);
-        assert_eq!(placeholders(&corrected_sql(&meter())), ["from", "limit", "tenant", "to", "value"]);
-    }
+/// Binds the parameters that are given by name.
+pub(super) fn bind<'p>(query: Query, parameters: impl IntoIterator<Item = (&'p str, i64)>) -> Query {
+    parameters.into_iter().fold(query, |query, (name, value)| query.param(name, value))
 }

@@ -226,12 +226,13 @@ fn appendix(invoice: &Invoice) -> Markup {
     let days: BTreeSet<NaiveDate> = invoice.daily.iter().map(|day| day.day).collect();
     let cells: BTreeMap<(NaiveDate, &str), Quantity> =
         invoice.daily.iter().map(|day| ((day.day, day.meter.as_str()), day.quantity)).collect();
-    let total = |meter: &str| {
-        invoice
-            .daily
-            .iter()
-            .filter(|day| day.meter == meter)
-            .try_fold(Quantity::ZERO, |sum, day| sum.checked_add(day.quantity))
+    // The period's own, of which days need not be parts; what older invoices say no more of adds up.
+    let total = |meter: &str| match invoice.usage.iter().find(|total| total.meter == meter) {
+        Some(total) => Some(total.quantity),
+        None => {
+            let mut days = invoice.daily.iter().filter(|day| day.meter == meter);
+            days.try_fold(Quantity::ZERO, |sum, day| sum.checked_add(day.quantity))
+        }
     };
     html! {
         @if !invoice.daily.is_empty() {

@@ -433,6 +433,7 @@ pub(crate) fn invoice() -> invoice::View {
         subtotal: Exact(dec("203.83")),
         tax: Some(InvoiceTax { name: "VAT".into(), rate: Exact(dec("0.23")), amount: Exact(dec("46.88")) }),
         total: Exact(dec("250.71")),
+        usage: Vec::new(),
         daily: (17..=20)
             .flat_map(|d| {
                 [
