@@ -13,6 +13,7 @@
 //! range again and goes through the same steps.
 
 pub mod activity;
+pub mod api;
 mod arena;
 pub mod batch;
 pub mod block;

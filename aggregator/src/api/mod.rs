@@ -1,0 +1,196 @@
+//! `/api/v1`: usage, events, meters, tenants and portals' tokens over HTTP. `docs/api.md` is for those who use it, the
+//! OpenAPI document (`openapi.yaml`) for their programs; a test holds that it and the routes are one.
+//!
+//! | module | |
+//! |---|---|
+//! | `gate` | who asks, and what they may see: the one place where a token becomes a scope |
+//! | `turns` | so many queries at once, fairly |
+//! | `params`, `times`, `terms`, `body` | what was asked |
+//! | `usage`, `events`, `meters`, `tenants`, `tokens` | the answers |
+//! | `output`, `page`, `problem`, `around` | how they look |
+//! | `describe` | what the API says of itself |
+//!
+//! # What holds
+//! - No handler has usage but through a [`gate::Reader`], whose scope comes from the token. A parameter that names what may not
+//!   be seen is answered as if it did not exist.
+//! - 400 is for what is not of its form, 422 for what is, and cannot be answered: a program that is right never sees the
+//!   first.
+//! - A parameter that is not known is an error.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRef, Path, Request};
+use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use chrono::Days;
+use prometheus::Registry;
+use rentroll_engines::store::Store;
+use tower_http::compression::CompressionLayer;
+
+use crate::usage::Usage;
+
+mod around;
+mod body;
+mod config;
+pub mod describe;
+mod events;
+pub mod gate;
+mod meters;
+pub mod metrics;
+mod output;
+mod page;
+mod params;
+pub mod problem;
+mod tenants;
+mod terms;
+mod times;
+mod tokens;
+mod turns;
+mod usage;
+
+pub use config::ApiConfig;
+use gate::Gate;
+use metrics::ApiMetrics;
+use problem::Problem;
+
+/// The span that is looked at where none is said, up to now.
+const RECENT: Days = Days::new(30);
+
+/// An answer to come.
+pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+/// Takes a request with events, if it takes any now: the collector's door, where one runs in this process.
+pub type EventsDoor = Arc<dyn Fn(Request) -> Option<Answering> + Send + Sync>;
+
+/// What the API is given.
+pub struct Setup {
+    /// `[api]`.
+    pub config: ApiConfig,
+    /// Answers questions.
+    pub usage: Usage,
+    /// Holds the registries.
+    pub store: Store,
+    /// The file of tokens.
+    pub tokens: PathBuf,
+    /// Where events go.
+    pub events: Option<EventsDoor>,
+}
+
+/// Why there is no API.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] rentroll_schemas::token::FileError),
+    /// The metrics are registered already.
+    #[error("cannot register the metrics of the API: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct Api(Arc<Inner>);
+
+struct Inner {
+    config: ApiConfig,
+    gate: Gate,
+    events: Option<EventsDoor>,
+    metrics: ApiMetrics,
+}
+
+impl Api {
+    fn config(&self) -> &ApiConfig {
+        &self.0.config
+    }
+
+    fn gate(&self) -> Gate {
+        self.0.gate.clone()
+    }
+
+    fn events_door(&self) -> Option<&EventsDoor> {
+        self.0.events.as_ref()
+    }
+
+    fn metrics(&self) -> &ApiMetrics {
+        &self.0.metrics
+    }
+}
+
+impl FromRef<Api> for Gate {
+    fn from_ref(api: &Api) -> Gate {
+        api.gate()
+    }
+}
+
+/// What a path stands for.
+type PathOf<T> = Result<Path<T>, PathRejection>;
+
+fn segments<T>(path: PathOf<T>) -> Result<T, Problem> {
+    match path {
+        Ok(Path(segments)) => Ok(segments),
+        Err(rejection) => {
+            Err(Problem::new(problem::Kind::InvalidParameter, format!("the path: {rejection}")))
+        }
+    }
+}
+
+/// Every path, and what it answers.
+fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
+    vec![
+        ("/api/v1/", get(describe::root)),
+        ("/api/v1/openapi.json", get(describe::json)),
+        ("/api/v1/openapi.yaml", get(describe::yaml)),
+        ("/api/v1/docs", get(describe::docs)),
+        ("/api/v1/usage", get(usage::get).post(usage::post)),
+        ("/api/v1/usage/top", get(usage::top)),
+        ("/api/v1/usage/meters/{meter}/dimensions/{dimension}", get(usage::values)),
+        ("/api/v1/events", get(events::search).post(events::receive)),
+        ("/api/v1/events/unmatched", get(events::unmatched)),
+        ("/api/v1/events/without-value", get(events::without_value)),
+        ("/api/v1/meters", get(meters::list)),
+        ("/api/v1/meters/{meter}", get(meters::get).put(meters::put).delete(meters::delete)),
+        ("/api/v1/tenants", get(tenants::list)),
+        ("/api/v1/tenants/import", post(tenants::import)),
+        ("/api/v1/tenants/{tenant}", get(tenants::get).put(tenants::put).delete(tenants::delete)),
+        ("/api/v1/organisations", get(tenants::organisations)),
+        ("/api/v1/tokens/self", get(tokens::own)),
+        ("/api/v1/portal-tokens", get(tokens::list).post(tokens::create)),
+        ("/api/v1/portal-tokens/{id}", axum::routing::delete(tokens::revoke)),
+    ]
+}
+
+/// The paths, for those who hold the description against them.
+pub fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The API, to be merged into the router of the server. Every path below `/api/v1` is its own.
+///
+/// # Errors
+/// [`ApiError`].
+pub fn router(setup: Setup, registry: &Registry) -> Result<Router, ApiError> {
+    let Setup { config, usage, store, tokens, events } = setup;
+    let metrics = ApiMetrics::register(registry)?;
+    let gate = Gate::open(usage, store, tokens, &config, metrics.clone())?;
+    let api = Api(Arc::new(Inner { config, gate, events, metrics: metrics.clone() }));
+    let mut router = Router::new();
+    for (path, methods) in routes() {
+        router = router.route(path, methods);
+    }
+    let router = router
+        .route("/api/v1", get(describe::bare))
+        .route("/api/v1/{*rest}", axum::routing::any(nowhere))
+        .layer(from_fn_with_state(metrics, around::around))
+        .layer(CompressionLayer::new());
+    Ok(router.with_state(api))
+}
+
+async fn nowhere(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at {:.80}; GET /api/v1/docs says what there is", uri.path()))
+}

@@ -1,0 +1,208 @@
+//! Times, zones and lengths of time, as they are written in requests.
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use super::params::Params;
+use super::problem::Problem;
+use crate::meters::history::next_minute;
+use crate::usage::overview::Span;
+
+const ALLOWED: &str = "RFC 3339 with a zone, such as 2026-11-24T10:00:00Z, 2026-11-24T10:00Z or \
+     2026-11-24T10:00:00+01:00, or a day, such as 2026-11-24";
+const RANGE: &str = "a time from 1970 to 2105";
+
+/// The time that `text` is. A day is its first instant in `zone`.
+pub(super) fn instant(name: &str, text: &str, zone: Tz) -> Result<DateTime<Utc>, Problem> {
+    let Some(time) = parse(text, zone) else { return Err(Problem::parameter(name, text, ALLOWED)) };
+    // What the store's times can hold.
+    match (0..4_291_747_200).contains(&time.timestamp()) {
+        true => Ok(time),
+        false => Err(Problem::unanswerable(name, text, RANGE)),
+    }
+}
+
+fn parse(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.with_timezone(&Utc));
+    }
+    if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        // Dates of other lengths are not ours to guess at.
+        return (text.len() == 10).then(|| start_of_day(day, zone)).flatten();
+    }
+    let with_offset = text.strip_suffix(['Z', 'z']).map(|start| format!("{start}+00:00"));
+    let with_offset = with_offset.as_deref().unwrap_or(text);
+    let time = DateTime::parse_from_str(with_offset, "%Y-%m-%dT%H:%M%:z").ok()?;
+    (with_offset.len() == 22).then(|| time.with_timezone(&Utc))
+}
+
+/// The first instant of a day: where clocks skip midnight, the first one after it.
+fn start_of_day(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+    let midnight = day.and_time(NaiveTime::MIN);
+    let at = |minutes| zone.from_local_datetime(&(midnight + TimeDelta::minutes(minutes))).earliest();
+    // A whole day may be skipped, where a country changed sides of the date line.
+    (0..=1_440).step_by(15).find_map(at).map(|time| time.with_timezone(&Utc))
+}
+
+/// The zone of that name.
+pub(super) fn zone(params: &Params) -> Result<Tz, Problem> {
+    let Some(text) = params.one("zone")? else { return Ok(Tz::UTC) };
+    let allowed = "an IANA time zone, such as UTC or Europe/Berlin";
+    let mut letters = text.chars();
+    let is_name = letters.next().is_some_and(|letter| letter.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || "_+-/".contains(letter));
+    if !is_name {
+        return Err(Problem::parameter("zone", text, allowed));
+    }
+    text.parse().map_err(|_| Problem::unanswerable("zone", text, allowed))
+}
+
+/// The span of time from `from` to `to`, both of which must be there.
+pub(super) fn span(params: &Params, zone: Tz) -> Result<Span, Problem> {
+    let from = instant("from", params.required("from", ALLOWED)?, zone)?;
+    let to = instant("to", params.required("to", ALLOWED)?, zone)?;
+    is_span(from, to, params)
+}
+
+/// As [`span`], but without `to` up to now, and without `from` `usual` before that.
+pub(super) fn recent(params: &Params, usual: Days, now: DateTime<Utc>) -> Result<Span, Problem> {
+    let given =
+        |name| params.one(name).and_then(|text| text.map(|text| instant(name, text, Tz::UTC)).transpose());
+    let to = given("to")?.unwrap_or_else(|| next_minute(now));
+    let from = given("from")?.unwrap_or(to - usual);
+    is_span(from, to, params)
+}
+
+fn is_span(from: DateTime<Utc>, to: DateTime<Utc>, params: &Params) -> Result<Span, Problem> {
+    for (name, time) in [("from", from), ("to", to)] {
+        if time.timestamp_micros() % 60_000_000 != 0 {
+            let given = params.one(name)?.unwrap_or_default();
+            return Err(Problem::unanswerable(name, given, "a whole minute: usage is kept by the minute"));
+        }
+    }
+    match from < to {
+        true => Ok(Span { from, to }),
+        false => {
+            let given = params.one("to")?.unwrap_or("now");
+            Err(Problem::unanswerable("to", given, format!("a time after `from`, {}", from.to_rfc3339())))
+        }
+    }
+}
+
+/// A length of time: `24h`, `90m`, `7d`, or ISO 8601: `PT24H`, `P7D`, `P1W`, `P1DT12H`.
+pub(super) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
+    let allowed =
+        "a length of time in whole minutes, up to a year: 24h, 7d, 90m, or ISO 8601, such as PT24H or P7D";
+    let invalid = || Problem::parameter(name, text, allowed);
+    let minutes = match text.strip_prefix(['P', 'p']) {
+        Some(parts) => iso_minutes(&parts.to_ascii_uppercase()),
+        None => {
+            let unit = text.chars().next_back().ok_or_else(invalid)?;
+            let count = &text[..text.len() - unit.len_utf8()];
+            [('m', 1), ('h', 60), ('d', 1_440), ('w', 10_080)]
+                .iter()
+                .find(|(letter, _)| *letter == unit)
+                .and_then(|(_, minutes)| number(count)?.checked_mul(*minutes))
+        }
+    };
+    let minutes = minutes.ok_or_else(invalid)?;
+    match (1..=366 * 1_440).contains(&minutes) {
+        true => Ok(TimeDelta::minutes(minutes)),
+        false => Err(Problem::unanswerable(name, text, allowed)),
+    }
+}
+
+fn iso_minutes(parts: &str) -> Option<i64> {
+    let (date, time) = match parts.split_once('T') {
+        Some((_, "")) => return None,
+        Some((date, time)) => (date, time),
+        None => (parts, ""),
+    };
+    if date.is_empty() && time.is_empty() {
+        return None;
+    }
+    let mut minutes: i64 = 0;
+    for (text, units) in [(date, &[('W', 10_080), ('D', 1_440)][..]), (time, &[('H', 60), ('M', 1)])] {
+        let mut rest = text;
+        let mut units = units.iter();
+        while !rest.is_empty() {
+            let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
+            let unit = rest[end..].chars().next()?;
+            // Each once, in this order.
+            let (_, factor) = units.find(|(letter, _)| *letter == unit)?;
+            minutes = minutes.checked_add(number(&rest[..end])?.checked_mul(*factor)?)?;
+            rest = &rest[end + 1..];
+        }
+    }
+    Some(minutes)
+}
+
+fn number(digits: &str) -> Option<i64> {
+    let are_digits = (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    are_digits.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let berlin: Tz = "Europe/Berlin".parse().unwrap();
+        for (text, zone, expected) in [
+            ("2026-11-24", Tz::UTC, "2026-11-24T00:00:00+00:00"),
+            ("2026-11-24", berlin, "2026-11-23T23:00:00+00:00"),
+            ("2026-11-24T10:00Z", Tz::UTC, "2026-11-24T10:00:00+00:00"),
+            ("2026-11-24T10:00:00.5Z", Tz::UTC, "2026-11-24T10:00:00.500+00:00"),
+            ("2026-11-24T10:00+01:00", Tz::UTC, "2026-11-24T09:00:00+00:00"),
+            ("2026-11-24T10:00:00-05:30", berlin, "2026-11-24T15:30:00+00:00"),
+            // Clocks skipped midnight.
+            ("2018-11-04", "America/Sao_Paulo".parse().unwrap(), "2018-11-04T03:00:00+00:00"),
+        ] {
+            assert_eq!(instant("from", text, zone).unwrap().to_rfc3339(), expected, "{text}");
+        }
+        for text in
+            ["", "2026-11", "2026-13-01", "2026-11-24T10:00", "2026-11-24 10:00", "1795514400", "26-11-24"]
+        {
+            let problem = instant("from", text, Tz::UTC).unwrap_err();
+            assert_eq!(problem.status(), 400, "{text}");
+        }
+        assert_eq!(instant("from", "1969-12-31", Tz::UTC).unwrap_err().status(), 422);
+    }
+
+    #[test]
+    fn lengths_are_read_in_both_forms() {
+        for (text, minutes) in [
+            ("24h", 1_440),
+            ("90m", 90),
+            ("7d", 10_080),
+            ("2w", 20_160),
+            ("PT24H", 1_440),
+            ("P7D", 10_080),
+            ("P1W", 10_080),
+            ("P1DT12H30M", 2_190),
+        ] {
+            assert_eq!(length("rolling", text).unwrap(), TimeDelta::minutes(minutes), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "24",
+            "1.5h",
+            "P",
+            "PT",
+            "P1M",
+            "PT1M1H",
+            "PT1S",
+            "P1H",
+            "-1h",
+            "1é",
+            "P1Dx",
+            "1234567890h",
+        ] {
+            assert_eq!(length("rolling", text).unwrap_err().status(), 400, "{text}");
+        }
+        assert_eq!(length("rolling", "0h").unwrap_err().status(), 422);
+        assert_eq!(length("rolling", "999999999w").unwrap_err().status(), 422);
+    }
+}
