@@ -2,6 +2,7 @@
 //! (`cargo xtask install`).
 #![allow(clippy::unwrap_used)]
 
+mod aggregations;
 mod common;
 
 use chrono_tz::Tz;

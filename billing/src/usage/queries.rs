@@ -229,3 +229,60 @@ pub(super) fn first_samples_sql(level: &LevelVersion, from: i64) -> String {
 pub(super) fn bind<'p>(query: Query, parameters: impl IntoIterator<Item = (&'p str, i64)>) -> Query {
     parameters.into_iter().fold(query, |query, (name, value)| query.param(name, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Utc};
+    use rentroll_schemas::meter::{Meter, Meters};
+
+    fn placeholders(sql: &str) -> Vec<&str> {
+        let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase());
+        let mut names: Vec<&str> = sql
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once(':').map(|(name, _)| name))
+            .filter(is_name)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn placeholders_and_arguments_agree() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let meter = |aggregation| Meter {
+            name: "m".to_owned(),
+            event_type: "t".to_owned(),
+            aggregation,
+            value: Some("v".to_owned()),
+            ..Meter::default()
+        };
+        for aggregation in Aggregation::ALL {
+            let meters = Meters { meters: vec![meter(aggregation)] };
+            let (from, to) = (at("2015-05-01T00:00:00Z"), at("2015-06-01T00:00:00Z"));
+            let versions = Versions::of(&meters, "m", from, to).unwrap().unwrap();
+            let slice = Slice { slice: 0, slices: 1 };
+            for (sql, names) in [
+                (
+                    days_sql(&versions, Scope::Identities(slice)),
+                    vec!["from", "slice", "slices", "to", "zone"],
+                ),
+                (whole_sql(&versions, Scope::Tenants(slice)), vec!["from", "slice", "slices", "to", "zone"]),
+                (tenant_sql(&versions), vec!["from", "tenant", "to"]),
+                (first_events_sql(&versions), vec!["from", "limit", "tenant", "to"]),
+                (corrected_sql(&versions), vec!["from", "limit", "tenant", "to"]),
+            ] {
+                assert_eq!(placeholders(&sql), names, "{aggregation:?}");
+            }
+            if aggregation == Aggregation::TimeWeighted {
+                let levels = versions.levels();
+                let sliced = series_sql(&levels, 0, Scope::Tenants(slice));
+                assert_eq!(placeholders(&sliced), ["meter", "slice", "slices"]);
+                assert_eq!(placeholders(&series_sql(&levels, 0, Scope::Tenant(""))), ["meter", "tenant"]);
+                assert_eq!(placeholders(&first_samples_sql(&levels[0], 0)), ["limit", "meter", "tenant"]);
+            }
+        }
+    }
+}
