@@ -73,6 +73,14 @@ pub enum Command {
     Bench(verbs::bench::Args),
     /// Break it on purpose: faults by a seed, and the store against a model to the event.
     Torture(verbs::torture::Args),
+    /// Usage of one meter: windows, groups, filters.
+    Query(verbs::usage::query::Args),
+    /// Who uses most of a meter, and how that changed.
+    Top(verbs::usage::top::Args),
+    /// Look for events: did it count, and if not, why not.
+    Events(verbs::usage::events::Args),
+    /// What is counted, whether it is alive, and what nothing counts.
+    Meters(verbs::meters::Args),
     /// Who uses how much.
     Tenants(verbs::tenants::Args),
     /// Run the whole chain on a real log, and show what comes of it.
@@ -180,6 +188,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             Command::Books(args) => verbs::books::run(&context, args).await,
             Command::Bench(args) => verbs::bench::run(args).await,
             Command::Torture(args) => verbs::torture::run(args).await,
+            Command::Query(args) => verbs::usage::query::run(&context, args).await,
+            Command::Top(args) => verbs::usage::top::run(&context, args).await,
+            Command::Events(args) => verbs::usage::events::run(&context, args).await,
+            Command::Meters(args) => verbs::meters::run(&context, args).await,
             Command::Tenants(args) => verbs::tenants::run(&context, args).await,
             Command::Demo(args) => verbs::demo::run(&context, args).await,
             Command::Doctor(args) => verbs::doctor::run(&context, args).await,

@@ -152,43 +152,62 @@ pub async fn put(
     origin: &str,
     now: DateTime<Utc>,
 ) -> Result<Change, MeterError> {
-    definition.check().map_err(|(field, reason)| MeterError::Definition { field, reason })?;
-    let name = &definition.name;
     for _ in 0..TRIES_MAX {
         let rows = stored(store).await?;
-        let newest = rows.iter().rfind(|row| row.name == *name);
-        let before = newest.and_then(|newest| newest.definition.as_ref());
-        let version = newest.map_or(1, |newest| newest.version + 1);
-        let (effective_from, reaches_back) = match (newest, before) {
-            (None, _) => (definition.effective_from, false),
-            (Some(newest), Some(before)) if before.counts_as(definition) => {
-                let for_people =
-                    |meter: &Meter| (meter.description.clone(), meter.title.clone(), meter.labels.clone());
-                let is_same = for_people(before) == for_people(definition);
-                if is_same
-                    && (definition.effective_from.is_none()
-                        || definition.effective_from == newest.effective_from)
-                {
-                    return Ok(Change::Unchanged { name: name.clone(), version: newest.version });
-                }
-                // Other words alone: the same counting under them.
-                (definition.effective_from.or(newest.effective_from), definition.effective_from.is_some())
-            }
-            (Some(_), before) => {
-                if let Some(before) = before {
-                    keeps_its_meaning(before, definition)?;
-                }
-                (Some(definition.effective_from.unwrap_or_else(|| next_minute(now))), true)
-            }
+        let name = &definition.name;
+        let (version, effective_from) = match decide(store, &rows, definition, now).await? {
+            Decided::Same(version) => return Ok(Change::Unchanged { name: name.clone(), version }),
+            Decided::Write { version, effective_from } => (version, effective_from),
         };
-        if reaches_back {
-            is_open(store, effective_from).await?;
-        }
         if write(store, name, version, Some(definition), effective_from, origin, now).await? {
             return Ok(Change::Versioned { name: name.clone(), version, effective_from });
         }
     }
-    Err(MeterError::Contended(name.clone()))
+    Err(MeterError::Contended(definition.name.clone()))
+}
+
+/// What it takes to make a meter what a definition says.
+enum Decided {
+    /// Nothing: it is this version.
+    Same(u32),
+    /// A new version.
+    Write { version: u32, effective_from: Option<DateTime<Utc>> },
+}
+
+async fn decide(
+    store: &Store,
+    rows: &[Stored],
+    definition: &Meter,
+    now: DateTime<Utc>,
+) -> Result<Decided, MeterError> {
+    definition.check().map_err(|(field, reason)| MeterError::Definition { field, reason })?;
+    let newest = rows.iter().rfind(|row| row.name == definition.name);
+    let before = newest.and_then(|newest| newest.definition.as_ref());
+    let version = newest.map_or(1, |newest| newest.version + 1);
+    let given = definition.effective_from;
+    let (effective_from, reaches_back) = match (newest, before) {
+        (None, _) => (given, false),
+        (Some(newest), Some(before)) if before.counts_as(definition) => {
+            let for_people =
+                |meter: &Meter| (meter.description.clone(), meter.title.clone(), meter.labels.clone());
+            let is_same = for_people(before) == for_people(definition);
+            if is_same && (given.is_none() || given == newest.effective_from) {
+                return Ok(Decided::Same(newest.version));
+            }
+            // Other words alone: the same counting under them.
+            (given.or(newest.effective_from), given.is_some() && given != newest.effective_from)
+        }
+        (Some(_), before) => {
+            if let Some(before) = before {
+                keeps_its_meaning(before, definition)?;
+            }
+            (Some(given.unwrap_or_else(|| next_minute(now))), true)
+        }
+    };
+    if reaches_back {
+        is_open(store, effective_from).await?;
+    }
+    Ok(Decided::Write { version, effective_from })
 }
 
 /// Lets the meter count no more, from the next minute on. What it counted stays.
@@ -198,13 +217,9 @@ pub async fn put(
 pub async fn end(store: &Store, name: &str, origin: &str, now: DateTime<Utc>) -> Result<Change, MeterError> {
     for _ in 0..TRIES_MAX {
         let rows = stored(store).await?;
-        let newest = rows.iter().rfind(|row| row.name == name && row.definition.is_some());
-        let is_newest = newest
-            .is_some_and(|newest| rows.iter().all(|row| row.name != name || row.version <= newest.version));
-        let Some(newest) = newest.filter(|_| is_newest) else {
-            return Err(MeterError::Unknown(name.to_owned()));
-        };
-        let from = next_minute(now).max(newest.effective_from.unwrap_or(DateTime::<Utc>::MIN_UTC));
+        let newest = rows.iter().rfind(|row| row.name == name).filter(|row| row.definition.is_some());
+        let Some(newest) = newest else { return Err(MeterError::Unknown(name.to_owned())) };
+        let from = end_of(Some(newest), now);
         if write(store, name, newest.version + 1, None, Some(from), origin, now).await? {
             return Ok(Change::Ended { name: name.to_owned(), effective_from: from });
         }
@@ -227,6 +242,34 @@ pub async fn seed(store: &Store, file: &Meters, now: DateTime<Utc>) -> Result<Ve
     }
     changes.retain(|change| !matches!(change, Change::Unchanged { .. }));
     Ok(changes)
+}
+
+/// What [`seed`] would change.
+///
+/// # Errors
+/// As [`seed`].
+pub async fn preview(store: &Store, file: &Meters, now: DateTime<Utc>) -> Result<Vec<Change>, MeterError> {
+    let rows = stored(store).await?;
+    let mut changes = Vec::new();
+    for meter in &file.meters {
+        match decide(store, &rows, meter, now).await? {
+            Decided::Same(_) => {}
+            Decided::Write { version, effective_from } => {
+                changes.push(Change::Versioned { name: meter.name.clone(), version, effective_from });
+            }
+        }
+    }
+    let ends = |name: String| {
+        let newest = rows.iter().rfind(|row| row.name == name);
+        Change::Ended { effective_from: end_of(newest, now), name }
+    };
+    changes.extend(ended(&rows, file).into_iter().map(ends));
+    Ok(changes)
+}
+
+/// When a meter ends that is to end now.
+fn end_of(newest: Option<&Stored>, now: DateTime<Utc>) -> DateTime<Utc> {
+    next_minute(now).max(newest.and_then(|newest| newest.effective_from).unwrap_or(DateTime::<Utc>::MIN_UTC))
 }
 
 /// The meters that came from a file, count, and are not in `file`.
