@@ -12,11 +12,28 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::Api;
 use super::metrics::ApiMetrics;
 use super::problem::{Kind, Problem};
 
+/// What is around the requests of one face.
+#[derive(Clone)]
+pub(crate) struct Around {
+    metrics: ApiMetrics,
+    /// How a problem looks, for the request of that id.
+    render: fn(&Problem, &str) -> Response,
+}
+
+impl Around {
+    /// Around the requests of a face of `api`, where problems look so.
+    pub(crate) fn new(api: &Api, render: fn(&Problem, &str) -> Response) -> Around {
+        Around { metrics: api.metrics().clone(), render }
+    }
+}
+
 /// Answers `request`.
-pub(super) async fn around(State(metrics): State<ApiMetrics>, request: Request, next: Next) -> Response {
+pub(crate) async fn around(State(around): State<Around>, request: Request, next: Next) -> Response {
+    let Around { metrics, render } = around;
     let began = Instant::now();
     let id = request_id();
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
@@ -26,7 +43,7 @@ pub(super) async fn around(State(metrics): State<ApiMetrics>, request: Request, 
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && !is_problem(&response) {
         let allow = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
         let problem = Problem::method(&method, allow);
-        response = problem.render(&id);
+        response = render(&problem, &id);
     }
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         if matches!(
@@ -36,7 +53,7 @@ pub(super) async fn around(State(metrics): State<ApiMetrics>, request: Request, 
             metrics.refused.with_label_values(&[problem.kind.words().0]).inc();
         }
         tracing::debug!(request = id, ?problem, "a request was refused");
-        response = problem.render(&id);
+        response = render(&problem, &id);
     }
     if method == Method::HEAD {
         *response.body_mut() = Body::empty();

@@ -13,7 +13,7 @@ use super::problem::{Kind, Problem};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Reads a body that must be of one of the types in `media`.
-pub(super) async fn read(
+pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     media: &'static [&'static str],

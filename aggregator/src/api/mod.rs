@@ -36,26 +36,27 @@ use tower_http::compression::CompressionLayer;
 
 use crate::usage::Usage;
 
-mod around;
-mod body;
+pub(crate) mod around;
+pub(crate) mod body;
 mod config;
 pub mod describe;
 mod events;
 pub mod gate;
 mod meters;
 pub mod metrics;
-mod output;
+pub(crate) mod output;
 mod page;
-mod params;
+pub(crate) mod params;
 pub mod problem;
 mod tenants;
 mod terms;
-mod times;
-mod tokens;
+pub(crate) mod times;
+pub(crate) mod tokens;
 mod turns;
 mod usage;
 
 pub use config::ApiConfig;
+use around::Around;
 use gate::Gate;
 use metrics::ApiMetrics;
 use problem::Problem;
@@ -93,9 +94,9 @@ pub enum ApiError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What handlers share.
+/// What handlers share, and those of other faces of the same usage.
 #[derive(Clone)]
-struct Api(Arc<Inner>);
+pub struct Api(Arc<Inner>);
 
 struct Inner {
     config: ApiConfig,
@@ -105,19 +106,19 @@ struct Inner {
 }
 
 impl Api {
-    fn config(&self) -> &ApiConfig {
+    pub(crate) fn config(&self) -> &ApiConfig {
         &self.0.config
     }
 
-    fn gate(&self) -> Gate {
+    pub(crate) fn gate(&self) -> Gate {
         self.0.gate.clone()
     }
 
-    fn events_door(&self) -> Option<&EventsDoor> {
+    pub(crate) fn events_door(&self) -> Option<&EventsDoor> {
         self.0.events.as_ref()
     }
 
-    fn metrics(&self) -> &ApiMetrics {
+    pub(crate) fn metrics(&self) -> &ApiMetrics {
         &self.0.metrics
     }
 }
@@ -170,15 +171,20 @@ pub fn paths() -> Vec<&'static str> {
     routes().into_iter().map(|(path, _)| path).collect()
 }
 
-/// The API, to be merged into the router of the server. Every path below `/api/v1` is its own.
+/// Opens what the API and other faces of it share.
 ///
 /// # Errors
 /// [`ApiError`].
-pub fn router(setup: Setup, registry: &Registry) -> Result<Router, ApiError> {
+pub fn open(setup: Setup, registry: &Registry) -> Result<Api, ApiError> {
     let Setup { config, usage, store, tokens, events } = setup;
     let metrics = ApiMetrics::register(registry)?;
     let gate = Gate::open(usage, store, tokens, &config, metrics.clone())?;
-    let api = Api(Arc::new(Inner { config, gate, events, metrics: metrics.clone() }));
+    Ok(Api(Arc::new(Inner { config, gate, events, metrics })))
+}
+
+/// The API, to be merged into the router of the server. Every path below `/api/v1` is its own.
+pub fn router(api: Api) -> Router {
+    let around = Around::new(&api, Problem::render);
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);
@@ -186,9 +192,9 @@ pub fn router(setup: Setup, registry: &Registry) -> Result<Router, ApiError> {
     let router = router
         .route("/api/v1", get(describe::bare))
         .route("/api/v1/{*rest}", axum::routing::any(nowhere))
-        .layer(from_fn_with_state(metrics, around::around))
+        .layer(from_fn_with_state(around, around::around))
         .layer(CompressionLayer::new());
-    Ok(router.with_state(api))
+    router.with_state(api)
 }
 
 async fn nowhere(uri: Uri) -> Problem {

@@ -12,19 +12,19 @@ use super::problem::{Kind, Problem};
 
 /// A form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Json,
     Csv,
 }
 
 /// Their names.
-pub(super) const FORMS: [(&str, Form); 2] = [("json", Form::Json), ("csv", Form::Csv)];
+pub(crate) const FORMS: [(&str, Form); 2] = [("json", Form::Json), ("csv", Form::Csv)];
 
 /// The form that a request wants of an answer that has both: `format`, or else `accept`.
-pub(super) struct Wanted(pub(super) Form);
+pub(crate) struct Wanted(pub(super) Form);
 
 /// The client takes JSON.
-pub(super) struct TakesJson;
+pub(crate) struct TakesJson;
 
 impl<S: Sync> FromRequestParts<S> for Wanted {
     type Rejection = Problem;
@@ -55,12 +55,12 @@ impl<S: Sync> FromRequestParts<S> for TakesJson {
     }
 }
 
-pub(super) fn not_acceptable(offered: &str) -> Problem {
+pub(crate) fn not_acceptable(offered: &str) -> Problem {
     Problem::new(Kind::NotAcceptable, format!("`accept` takes none of what this can answer with: {offered}"))
 }
 
 /// How much a client wants a media type, in thousandths (RFC 9110, 12.5.1): what speaks of it most exactly counts.
-pub(super) fn weight(headers: &HeaderMap, media: &str) -> u16 {
+pub(crate) fn weight(headers: &HeaderMap, media: &str) -> u16 {
     let kind = media.split('/').next().unwrap_or_default();
     let mut best: Option<(u8, u16)> = None;
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -87,7 +87,7 @@ pub(super) fn weight(headers: &HeaderMap, media: &str) -> u16 {
 }
 
 /// A cell of a table.
-pub(super) enum Cell {
+pub(crate) enum Cell {
     /// Text that came from outside.
     Text(String),
     /// A number or word that this program wrote.
@@ -97,32 +97,32 @@ pub(super) enum Cell {
 }
 
 impl Cell {
-    pub(super) fn text(text: impl Into<String>) -> Cell {
+    pub(crate) fn text(text: impl Into<String>) -> Cell {
         Cell::Text(text.into())
     }
 
-    pub(super) fn value(value: impl ToString) -> Cell {
+    pub(crate) fn value(value: impl ToString) -> Cell {
         Cell::Value(value.to_string())
     }
 
-    pub(super) fn time(time: chrono::DateTime<chrono::Utc>) -> Cell {
+    pub(crate) fn time(time: chrono::DateTime<chrono::Utc>) -> Cell {
         Cell::Value(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
     }
 
-    pub(super) fn option(value: Option<impl ToString>) -> Cell {
+    pub(crate) fn option(value: Option<impl ToString>) -> Cell {
         value.map_or(Cell::Empty, Cell::value)
     }
 }
 
 /// An answer as CSV.
 #[derive(Default)]
-pub(super) struct Table {
-    pub(super) header: Vec<String>,
-    pub(super) rows: Vec<Vec<Cell>>,
+pub(crate) struct Table {
+    pub(crate) header: Vec<String>,
+    pub(crate) rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    pub(super) fn new(header: &[&str]) -> Table {
+    pub(crate) fn new(header: &[&str]) -> Table {
         Table { header: header.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
     }
 
@@ -142,7 +142,7 @@ impl Table {
 }
 
 /// An answer in JSON.
-pub(super) fn json(status: StatusCode, answer: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, answer: &impl Serialize) -> Response {
     match serde_json::to_vec(answer) {
         Ok(body) => tagged(status, "application/json", body),
         Err(error) => Problem::internal(&error).into_response(),
@@ -150,7 +150,7 @@ pub(super) fn json(status: StatusCode, answer: &impl Serialize) -> Response {
 }
 
 /// An answer in JSON, or as a table.
-pub(super) fn answer(form: Form, answer: &impl Serialize, table: impl FnOnce() -> Table) -> Response {
+pub(crate) fn answer(form: Form, answer: &impl Serialize, table: impl FnOnce() -> Table) -> Response {
     match form {
         Form::Json => json(StatusCode::OK, answer),
         Form::Csv => tagged(StatusCode::OK, "text/csv; charset=utf-8; header=present", table().write()),
@@ -158,7 +158,7 @@ pub(super) fn answer(form: Form, answer: &impl Serialize, table: impl FnOnce() -
 }
 
 /// A body that can be told from others by its tag.
-pub(super) fn tagged(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response {
+pub(crate) fn tagged(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response {
     // Weak: the same answer, packed or not.
     let tag = format!("W/\"{}\"", &blake3::hash(&body).to_hex()[..24]);
     let mut response = (status, body).into_response();
@@ -170,7 +170,7 @@ pub(super) fn tagged(status: StatusCode, media: &'static str, body: Vec<u8>) -> 
 }
 
 /// Says where the next page is (RFC 8288): CSV has no other place for it.
-pub(super) fn linked(mut response: Response, uri: &Uri, cursor: Option<&str>) -> Response {
+pub(crate) fn linked(mut response: Response, uri: &Uri, cursor: Option<&str>) -> Response {
     let Some(cursor) = cursor else { return response };
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());

@@ -8,7 +8,7 @@ use super::problem::{Kind, Problem};
 
 /// What was given, in its order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Params {
+pub(crate) struct Params {
     given: Vec<(String, String)>,
     /// Whether lists are written with commas: those of an address are, those of a body are arrays.
     has_commas: bool,
@@ -16,15 +16,20 @@ pub(super) struct Params {
 
 impl Params {
     /// Those of an address, each of which must be among `known`.
-    pub(super) fn of_address(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
+    pub(crate) fn of_address(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
         let query = uri.query().unwrap_or_default();
         let given = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Params { given, has_commas: true }.known(known)
     }
 
+    /// These, each of which must be among `known`.
+    pub(crate) fn of_pairs(given: Vec<(String, String)>, known: &[&str]) -> Result<Params, Problem> {
+        Params { given, has_commas: false }.known(known)
+    }
+
     /// The fields of a body, each of which must be among `known`: texts, numbers, or, where the parameter can be repeated,
     /// arrays of texts.
-    pub(super) fn of_body(body: &[u8], known: &[&str], repeated: &[&str]) -> Result<Params, Problem> {
+    pub(crate) fn of_body(body: &[u8], known: &[&str], repeated: &[&str]) -> Result<Params, Problem> {
         let Value::Object(fields) = json(body)? else {
             return Err(Problem::new(Kind::UnreadableBody, "the body must be a JSON object"));
         };
@@ -69,7 +74,7 @@ impl Params {
     }
 
     /// The value of a parameter that is there at most once.
-    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub(crate) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.all(name);
         let value = values.next();
         match values.next() {
@@ -79,17 +84,17 @@ impl Params {
     }
 
     /// As [`Params::one`], of one that must be there.
-    pub(super) fn required(&self, name: &str, allowed: &str) -> Result<&str, Problem> {
+    pub(crate) fn required(&self, name: &str, allowed: &str) -> Result<&str, Problem> {
         self.one(name)?.ok_or_else(|| Problem::missing(name, allowed))
     }
 
     /// All values of a parameter.
-    pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.given.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// All values of a parameter that is a list.
-    pub(super) fn list<'a>(&'a self, name: &str) -> Vec<&'a str> {
+    pub(crate) fn list<'a>(&'a self, name: &str) -> Vec<&'a str> {
         match self.has_commas {
             true => self.all(name).flat_map(|value| value.split(',')).collect(),
             false => self.all(name).collect(),
@@ -97,29 +102,29 @@ impl Params {
     }
 
     /// Texts that must not be empty: an empty one is more often a variable that was not set than a wish.
-    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Problem> {
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, Problem> {
         self.all(name).map(|text| is_text(name, text).map(str::to_owned)).collect()
     }
 
     /// One of these, as [`Params::texts`].
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Problem> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Problem> {
         self.one(name)?.map(|text| is_text(name, text).map(str::to_owned)).transpose()
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+    pub(crate) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
         self.one(name)?.map(|text| word(name, text, words)).transpose()
     }
 
     /// A number from 1 to `most`.
-    pub(super) fn limit(&self, usual: usize, most: usize) -> Result<usize, Problem> {
+    pub(crate) fn limit(&self, usual: usize, most: usize) -> Result<usize, Problem> {
         let Some(text) = self.one("limit")? else { return Ok(usual) };
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| Problem::parameter("limit", text, format!("a whole number from 1 to {most}")))
     }
 
     /// What makes two requests the same question but for the page: all of it, but these.
-    pub(super) fn digest(&self, but: &[&str]) -> [u8; 8] {
+    pub(crate) fn digest(&self, but: &[&str]) -> [u8; 8] {
         let mut hasher = blake3::Hasher::new();
         for (name, value) in self.given.iter().filter(|(name, _)| !but.contains(&name.as_str())) {
             for text in [name, value] {
@@ -134,13 +139,13 @@ impl Params {
 }
 
 /// Reads a JSON body.
-pub(super) fn json(body: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn json(body: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::new(Kind::UnreadableBody, format!("the body is no JSON: {error}")))
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Problem> {
+pub(crate) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Problem> {
     let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
     found.ok_or_else(|| {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -158,7 +163,7 @@ fn is_text<'a>(name: &str, text: &'a str) -> Result<&'a str, Problem> {
 }
 
 /// A name that is not known, with what may be meant.
-pub(super) fn unknown(name: &str, known: &[&str]) -> Problem {
+pub(crate) fn unknown(name: &str, known: &[&str]) -> Problem {
     let similar = known.iter().min_by_key(|one| distance(one, name));
     let similar = similar.filter(|one| distance(one, name) <= 1 + name.len() / 4);
     let known = match known.is_empty() {

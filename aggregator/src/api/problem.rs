@@ -232,7 +232,7 @@ impl Problem {
     }
 
     /// The answer, for the request of that id.
-    pub(super) fn render(&self, request_id: &str) -> Response {
+    pub(crate) fn render(&self, request_id: &str) -> Response {
         let (slug, title, status) = self.kind.words();
         let document = Document {
             r#type: format!("/api/v1/docs#{slug}"),
@@ -333,7 +333,7 @@ fn of_query(name: &'static str) -> &'static str {
 }
 
 /// `a, b, c`, in words.
-pub(super) fn one_of(names: &[impl AsRef<str>]) -> String {
+pub(crate) fn one_of(names: &[impl AsRef<str>]) -> String {
     match names {
         [] => "there is none".to_owned(),
         [one] => format!("`{}`", one.as_ref()),

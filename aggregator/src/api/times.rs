@@ -13,7 +13,7 @@ const ALLOWED: &str = "RFC 3339 with a zone, such as 2026-11-24T10:00:00Z, 2026-
 const RANGE: &str = "a time from 1970 to 2105";
 
 /// The time that `text` is. A day is its first instant in `zone`.
-pub(super) fn instant(name: &str, text: &str, zone: Tz) -> Result<DateTime<Utc>, Problem> {
+pub(crate) fn instant(name: &str, text: &str, zone: Tz) -> Result<DateTime<Utc>, Problem> {
     let Some(time) = parse(text, zone) else { return Err(Problem::parameter(name, text, ALLOWED)) };
     // What the store's times can hold.
     match (0..4_291_747_200).contains(&time.timestamp()) {
@@ -45,7 +45,7 @@ fn start_of_day(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
 }
 
 /// The zone of that name.
-pub(super) fn zone(params: &Params) -> Result<Tz, Problem> {
+pub(crate) fn zone(params: &Params) -> Result<Tz, Problem> {
     let Some(text) = params.one("zone")? else { return Ok(Tz::UTC) };
     let allowed = "an IANA time zone, such as UTC or Europe/Berlin";
     let mut letters = text.chars();
@@ -58,14 +58,14 @@ pub(super) fn zone(params: &Params) -> Result<Tz, Problem> {
 }
 
 /// The span of time from `from` to `to`, both of which must be there.
-pub(super) fn span(params: &Params, zone: Tz) -> Result<Span, Problem> {
+pub(crate) fn span(params: &Params, zone: Tz) -> Result<Span, Problem> {
     let from = instant("from", params.required("from", ALLOWED)?, zone)?;
     let to = instant("to", params.required("to", ALLOWED)?, zone)?;
     is_span(from, to, params)
 }
 
 /// As [`span`], but without `to` up to now, and without `from` `usual` before that.
-pub(super) fn recent(params: &Params, usual: Days, now: DateTime<Utc>) -> Result<Span, Problem> {
+pub(crate) fn recent(params: &Params, usual: Days, now: DateTime<Utc>) -> Result<Span, Problem> {
     let given =
         |name| params.one(name).and_then(|text| text.map(|text| instant(name, text, Tz::UTC)).transpose());
     let to = given("to")?.unwrap_or_else(|| next_minute(now));
@@ -90,7 +90,7 @@ fn is_span(from: DateTime<Utc>, to: DateTime<Utc>, params: &Params) -> Result<Sp
 }
 
 /// A length of time: `24h`, `90m`, `7d`, or ISO 8601: `PT24H`, `P7D`, `P1W`, `P1DT12H`.
-pub(super) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
+pub(crate) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
     let allowed =
         "a length of time in whole minutes, up to a year: 24h, 7d, 90m, or ISO 8601, such as PT24H or P7D";
     let invalid = || Problem::parameter(name, text, allowed);

@@ -190,7 +190,7 @@ fn portal(token: &Token, now: DateTime<Utc>, secret: Option<String>) -> Option<P
     })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {

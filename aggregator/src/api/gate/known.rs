@@ -43,6 +43,17 @@ impl Reader {
         }
     }
 
+    /// All versions of all tenants that may be seen, in the order of tenants and time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn all_tenants(&self) -> Result<Vec<TenantVersion>, Problem> {
+        match self.scope() {
+            Scope::Tenant { tenant, .. } => Ok(self.registry().get(tenant).await?),
+            Scope::All => Ok(self.registry().versions().await?),
+        }
+    }
+
     /// Organisations, after `cursor`, that have tenants at `at`; that of the one tenant that may be seen.
     ///
     /// # Errors
