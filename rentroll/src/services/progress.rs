@@ -89,6 +89,20 @@ pub fn rows_bar(rows_total: u64) -> ProgressBar {
     bar
 }
 
+/// Says that something is being done whose length is not known, until it is cleared.
+pub fn spinner(doing: String) -> ProgressBar {
+    let spinner = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new_spinner(),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.set_message(doing);
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
+}
+
 impl Drop for Shown {
     fn drop(&mut self) {
         self.task.abort();

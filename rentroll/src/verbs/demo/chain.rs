@@ -36,8 +36,10 @@ pub(super) async fn run(
     for period in &periods {
         let now = Utc::now();
         let dry_run = now < period.to;
+        let spinner = progress::spinner(format!("billing {period}"));
         let report =
             rentroll_billing::run(&store, catalogue, meters, period, RunOptions { dry_run, now }).await?;
+        spinner.finish_and_clear();
         let outcome = serde_json::to_value(report.outcome)?;
         eprintln!(
             "billed      {period}: {} invoices, {} {}, {} ({} new)",
@@ -49,7 +51,9 @@ pub(super) async fn run(
         );
         let (costs, is_example) = costs_of(costs, period);
         let options = AllocateOptions { dry_run: false, now };
+        let spinner = progress::spinner(format!("splitting the costs of {period}"));
         let report = rentroll_billing::allocate(&store, &costs, meters, period, options).await?;
+        spinner.finish_and_clear();
         eprintln!(
             "allocated   {period}: {} {} over {} tenants, {} idle, {} unallocated{}",
             grouped(&report.total.to_string()),

@@ -82,9 +82,9 @@ fn write_if_missing(trace: &Trace, source: &str, path: PathBuf) -> anyhow::Resul
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     let events = trace.totals().invocations;
     eprintln!(
-        "written     {} events in {seconds:.1} s ({:.0} events/s), {} bytes of gzip",
+        "written     {} events in {seconds:.1} s ({} events/s), {} bytes of gzip",
         grouped(&events.to_string()),
-        events as f64 / seconds,
+        grouped(&format!("{:.0}", events as f64 / seconds)),
         grouped(&bytes.to_string()),
     );
     Ok(())
