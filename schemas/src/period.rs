@@ -61,8 +61,9 @@ impl Period {
 }
 
 /// The first instant of a day. Where midnight is skipped by a daylight-saving change the day begins at the
-/// first instant after the gap; where it happens twice, at the earlier one: days stay contiguous.
-fn start_of_day(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+/// first instant after the gap; where it happens twice, at the earlier one: days stay contiguous. `None` for a day that
+/// the zone left out.
+pub fn start_of_day(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
     let midnight = day.and_hms_opt(0, 0, 0)?;
     (0..=180)
         .find_map(|minutes| {
@@ -108,7 +109,8 @@ mod tests {
             let period = Period::parse(month, zone).unwrap();
             let days = period.days();
             let hours = |(_, from, to): &(NaiveDate, DateTime<Utc>, DateTime<Utc>)| (*to - *from).num_hours();
-            let (least, most) = (days.iter().map(hours).min().unwrap(), days.iter().map(hours).max().unwrap());
+            let (least, most) =
+                (days.iter().map(hours).min().unwrap(), days.iter().map(hours).max().unwrap());
             assert_eq!((days.len(), least, most), lengths, "{month}");
             assert_eq!((days[0].1, days[days.len() - 1].2), (period.from, period.to));
             assert!(days.windows(2).all(|pair| pair[0].2 == pair[1].1));

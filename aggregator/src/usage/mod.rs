@@ -5,16 +5,33 @@ use rentroll_engines::store::Store;
 
 use crate::meters::LiveMeters;
 
+mod answer;
+mod ask;
+mod cells;
+mod cover;
 mod error;
 pub mod events;
+mod exact;
+mod filters;
+mod levels;
+mod lists;
 pub mod overview;
+mod plan;
 pub mod query;
+mod raw;
+mod registry;
+mod rollups;
 mod scope;
+pub mod text;
 pub mod top;
+mod windows;
 
 pub use error::UsageError;
 pub use query::{Answer, Fill, Filter, Group, Query, Row, Source, Test, Window};
 pub use scope::Scope;
+pub use windows::WINDOWS_MAX;
+
+use lists::KnownLists;
 
 /// How much one question may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +64,13 @@ pub struct Usage {
     meters: LiveMeters,
     billing_zone: Tz,
     limits: Limits,
+    lists: KnownLists,
 }
 
 impl Usage {
     /// From this store, by these meters. Billing periods are months of `billing_zone`.
     pub fn new(store: Store, meters: LiveMeters, billing_zone: Tz, limits: Limits) -> Usage {
-        Usage { store, meters, billing_zone, limits }
+        Usage { store, meters, billing_zone, limits, lists: KnownLists::default() }
     }
 
     /// For one who may see this much.
@@ -84,18 +102,5 @@ impl Scoped {
     /// Whose usage may be seen.
     pub fn scope(&self) -> &Scope {
         &self.scope
-    }
-
-    /// Answers a question about one meter.
-    ///
-    /// # Errors
-    /// [`UsageError::Parameter`] and [`UsageError::UnknownMeter`] for what cannot be asked; [`UsageError::TooLarge`] before
-    /// anything is read, [`UsageError::TimedOut`] and [`UsageError::Memory`] for what takes too much; the store's.
-    pub async fn query(&self, query: &Query) -> Result<Answer, UsageError> {
-        Err(UsageError::parameter(
-            "meter",
-            &query.meter,
-            format!("not yet {} {:?}", self.usage.billing_zone, self.usage.store),
-        ))
     }
 }

@@ -1,0 +1,316 @@
+//! A question about one meter, from what was asked to the rows of the answer.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rentroll_schemas::Quantity;
+use rentroll_schemas::meter::Aggregation;
+use serde::Deserialize;
+
+use super::ask::{Ask, Params};
+use super::cells::{self, Amount, Cell, Cells};
+use super::plan::{self, Asked, Plan, instant};
+use super::rollups::{self, Grouped};
+use super::scope::Table;
+use super::windows::{Cut, Cutting};
+use super::{Answer, Fill, Group, Query, Row, Scoped, Source, UsageError, Window, levels, raw};
+
+/// Steps that windows which roll are made of, all together, at most.
+const ROLLED_MAX: usize = 20_000_000;
+
+/// What was measured: windows by group.
+pub(super) struct Measured {
+    pub(super) cells: Cells,
+    /// What it was read from, the coarsest first.
+    pub(super) read_from: Vec<Source>,
+}
+
+#[derive(clickhouse::Row, Deserialize)]
+struct GroupedRow {
+    step: i64,
+    keys: Vec<String>,
+    counted: i64,
+    quantity: i128,
+}
+
+impl Scoped {
+    /// Answers a question about one meter.
+    ///
+    /// # Errors
+    /// [`UsageError::Parameter`] and [`UsageError::UnknownMeter`] for what cannot be asked; [`UsageError::TooLarge`] before
+    /// anything is read, [`UsageError::TimedOut`] and [`UsageError::Memory`] for what takes too much; the store's.
+    pub async fn query(&self, query: &Query) -> Result<Answer, UsageError> {
+        let (from, to) = plan::span(query.from, query.to)?;
+        let zone = match query.window {
+            Window::BillingPeriod => self.usage.billing_zone,
+            _ => query.zone,
+        };
+        let cutting = Cutting { window: query.window, zone, rolling: rolling(query)? };
+        let asked = Asked {
+            meter: &query.meter,
+            tenants: &query.tenants,
+            organisations: &query.organisations,
+            filters: &query.filters,
+            group_by: &query.group_by,
+            counts_only: false,
+        };
+        let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cutting.cut(from, to)?)?;
+        let ask = self.ask(plan.narrow());
+        let (measured, data_as_of) = tokio::try_join!(ask.measure(&plan), ask.data_as_of())?;
+        let rows = Rows { ask: &ask, plan: &plan, fill: query.fill }.of(measured.cells)?;
+        Ok(Answer {
+            meter: plan.meter.name.clone(),
+            unit: plan.meter.unit.clone(),
+            aggregation: plan.meter.aggregation,
+            per: per(&plan),
+            from: query.from,
+            to: query.to,
+            window: query.window,
+            zone: zone.name().to_owned(),
+            read_from: measured.read_from,
+            is_open: query.to > Utc::now(),
+            data_as_of,
+            rows,
+        })
+    }
+}
+
+/// The unit of time of a meter that has one.
+pub(super) fn per(plan: &Plan) -> Option<rentroll_schemas::meter::Per> {
+    match plan.meter.aggregation {
+        Aggregation::Rate | Aggregation::TimeWeighted => Some(plan.meter.per.unwrap_or_default()),
+        _ => None,
+    }
+}
+
+/// How many windows each one looks back over.
+fn rolling(query: &Query) -> Result<Option<usize>, UsageError> {
+    let Some(back) = query.rolling else { return Ok(None) };
+    let unit = match query.window {
+        Window::Minute => 60,
+        Window::Hour => 3_600,
+        Window::Day => 86_400,
+        Window::Whole | Window::Week | Window::Month | Window::BillingPeriod => {
+            return Err(UsageError::parameter(
+                "rolling",
+                format!("{} s", back.num_seconds()),
+                "with windows of minute, hour or day",
+            ));
+        }
+    };
+    let seconds = back.num_seconds();
+    match seconds >= unit && seconds % unit == 0 && back.subsec_nanos() == 0 {
+        true => Ok(usize::try_from(seconds / unit).ok()),
+        false => Err(UsageError::parameter(
+            "rolling",
+            format!("{seconds} s"),
+            format!("a whole multiple of the window, {unit} s"),
+        )),
+    }
+}
+
+impl Ask<'_> {
+    /// Measures the windows of a plan.
+    pub(super) async fn measure(&self, plan: &Plan) -> Result<Measured, UsageError> {
+        let aggregation = plan.meter.aggregation;
+        let steps = plan.cut.steps;
+        if aggregation == Aggregation::TimeWeighted && !plan.counts_only {
+            let cells = self.rolled(levels::measure(self, plan).await?, plan)?;
+            return Ok(Measured { cells, read_from: vec![Source::Events] });
+        }
+        // Values that differ, and places among values, do not come of those of parts.
+        let is_of_all = matches!(aggregation, Aggregation::UniqueCount | Aggregation::Percentile);
+        let rolls = steps > 1 && is_of_all && !plan.counts_only;
+        let grouped = match plan.is_in_rollups() {
+            true => rollups::grouped(self, plan).await?,
+            false => raw::grouped(self, plan, rolls).await?,
+        };
+        let cells = self.cells(&grouped, |step| match rolls {
+            true => usize::try_from(step).unwrap_or_default(),
+            false => plan.cut.step(step),
+        });
+        let cells = cells.await?;
+        let cells = if rolls { cells } else { self.rolled(cells, plan)? };
+        Ok(Measured { cells, read_from: grouped.read_from })
+    }
+
+    async fn cells(&self, grouped: &Grouped, step: impl Fn(i64) -> usize) -> Result<Cells, UsageError> {
+        let limit = self.limits().rows_answered_max;
+        let sql = format!("{} LIMIT {}", grouped.sql, limit.saturating_add(1));
+        let mut cells = Cells::new();
+        let mut count = 0;
+        self.each(&sql, &grouped.params, |row: GroupedRow| {
+            count += 1;
+            let cell = Cell { events: row.counted, amount: Amount::Nanos(row.quantity) };
+            cells.entry(row.keys).or_default().insert(step(row.step), cell);
+            Ok(())
+        })
+        .await?;
+        self.allow_answer(count)?;
+        Ok(cells)
+    }
+
+    fn rolled(&self, cells: Cells, plan: &Plan) -> Result<Cells, UsageError> {
+        let Cut { steps, .. } = plan.cut;
+        if steps == 1 {
+            return Ok(cells);
+        }
+        let parts = cells.values().map(BTreeMap::len).sum::<usize>().saturating_mul(steps);
+        if parts > ROLLED_MAX {
+            let what = "the number of parts that windows which roll are made of".to_owned();
+            return Err(self.too_large(what, ROLLED_MAX as u64));
+        }
+        Ok(cells::rolled(cells, steps, plan.cut.windows(), plan.meter.aggregation))
+    }
+
+    /// When the newest event was stored, of all that may be seen.
+    pub(super) async fn data_as_of(&self) -> Result<Option<DateTime<Utc>>, UsageError> {
+        /// How far back it is looked for at first, in seconds; further only where nothing is found: parts of the table know when
+        /// their events arrived.
+        const LOOKS: [i64; 4] = [600, 86_400, 40 * 86_400, i64::MAX];
+        let now = Utc::now().timestamp();
+        for look in LOOKS {
+            let mut params = Params::default();
+            let since = params.number(now.saturating_sub(look).max(0) * 1_000);
+            let sql = format!(
+                "SELECT toUInt64(count()), toUnixTimestamp64Milli(max(arrived_at)), toString(argMax(log_topic, arrived_at)), \
+                 argMax(log_partition, arrived_at), argMax(log_batch, arrived_at) FROM {} \
+                 WHERE arrived_at >= fromUnixTimestamp64Milli({since})",
+                self.scope().table(Table::Events)
+            );
+            let newest: Vec<(u64, i64, String, u16, u64)> = self.fetch(&sql, &params).await?;
+            if let Some((1.., arrived_at, topic, partition, batch)) = newest.into_iter().next() {
+                return Ok(Some(self.stored_at(arrived_at, topic, partition, batch).await?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// When a batch was stored; until that is known, when its event arrived.
+    async fn stored_at(
+        &self,
+        arrived_at: i64,
+        topic: String,
+        partition: u16,
+        batch: u64,
+    ) -> Result<DateTime<Utc>, UsageError> {
+        let mut params = Params::default();
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(written_at) AS at FROM {} WHERE topic = {} AND partition = {} AND first = {} \
+             AND at >= {} ORDER BY at LIMIT 1",
+            self.scope().table(Table::Batches),
+            params.text(&topic),
+            params.number(i64::from(partition)),
+            params.number(i64::try_from(batch).unwrap_or(i64::MAX)),
+            params.number(arrived_at),
+        );
+        let stored: Vec<i64> = self.fetch(&sql, &params).await?;
+        let at = stored.first().copied().unwrap_or(arrived_at);
+        Ok(DateTime::from_timestamp_millis(at).unwrap_or_default())
+    }
+}
+
+/// Makes rows of windows.
+struct Rows<'a> {
+    ask: &'a Ask<'a>,
+    plan: &'a Plan,
+    fill: Fill,
+}
+
+impl Rows<'_> {
+    /// In the order of time, then of the groups.
+    fn of(&self, mut cells: Cells) -> Result<Vec<Row>, UsageError> {
+        let windows = self.plan.cut.windows();
+        if self.plan.group_by.is_empty() && self.fill != Fill::None {
+            cells.entry(Vec::new()).or_default();
+        }
+        let rows = match self.fill {
+            Fill::None => cells.values().map(BTreeMap::len).sum(),
+            _ => cells.len().saturating_mul(windows),
+        };
+        self.ask.allow_answer(rows)?;
+        let mut rows: Vec<(usize, Row)> = Vec::with_capacity(rows);
+        for (keys, of_group) in &cells {
+            match self.fill {
+                Fill::None => {
+                    for (window, cell) in of_group {
+                        rows.push((*window, self.row(*window, keys, Some(cell))?));
+                    }
+                }
+                _ => self.filled(keys, of_group, &mut rows)?,
+            }
+        }
+        // Stable: groups stay in their order.
+        rows.sort_by_key(|(window, _)| *window);
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    fn filled(
+        &self,
+        keys: &[String],
+        of_group: &BTreeMap<usize, Cell>,
+        rows: &mut Vec<(usize, Row)>,
+    ) -> Result<(), UsageError> {
+        let now = Utc::now().timestamp();
+        let mut before = None;
+        for window in 0..self.plan.cut.windows() {
+            let cell = of_group.get(&window);
+            // What has not begun is not known, and is no gap.
+            if cell.is_none() && self.plan.cut.window(window).0 > now {
+                continue;
+            }
+            let mut row = self.row(window, keys, cell)?;
+            if cell.is_none() {
+                row.quantity = match self.fill {
+                    Fill::None | Fill::Null => None,
+                    Fill::Zero => Some(Quantity::ZERO),
+                    Fill::Previous => before,
+                };
+            }
+            before = row.quantity;
+            rows.push((window, row));
+        }
+        Ok(())
+    }
+
+    fn row(&self, window: usize, keys: &[String], cell: Option<&Cell>) -> Result<Row, UsageError> {
+        let (from, to) = self.plan.cut.window(window);
+        let quantity = match cell {
+            None => None,
+            Some(cell) => Some(self.ask.quantity(self.plan, cell, to - from)?),
+        };
+        let mut row = Row {
+            from: instant(from),
+            to: instant(to),
+            tenant: None,
+            organisation: None,
+            tier: None,
+            tags: BTreeMap::new(),
+            dimensions: BTreeMap::new(),
+            quantity,
+            events: cell.map_or(0, |cell| u64::try_from(cell.events).unwrap_or_default()),
+        };
+        for (group, key) in self.plan.group_by.iter().zip(keys.iter().cloned()) {
+            match group {
+                Group::Tenant => row.tenant = Some(key),
+                Group::Organisation => row.organisation = Some(key),
+                Group::Tier => row.tier = Some(key),
+                Group::Tag(tag) => {
+                    row.tags.insert(tag.clone(), key);
+                }
+                Group::Dimension(name) => {
+                    row.dimensions.insert(name.clone(), key);
+                }
+            }
+        }
+        Ok(row)
+    }
+}
+
+impl Ask<'_> {
+    /// The quantity of a window.
+    pub(super) fn quantity(&self, plan: &Plan, cell: &Cell, seconds: i64) -> Result<Quantity, UsageError> {
+        cell.quantity(&plan.meter, seconds)
+            .ok_or_else(|| self.too_large("a quantity, in digits".to_owned(), 38))
+    }
+}

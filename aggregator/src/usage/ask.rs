@@ -1,0 +1,242 @@
+//! One question, put to the store: within its limits, and with every value bound.
+
+use std::time::{Duration, Instant};
+
+use clickhouse::{RowOwned, RowRead};
+use serde::Serialize;
+
+use super::lists::KnownLists;
+use super::scope::SCOPE_TENANT;
+use super::{Limits, Scope, Scoped, UsageError};
+
+/// Threads of the store for one statement: questions come many at once, and beside what is being stored.
+const THREADS: &str = "2";
+/// What the store may take to notice that it has no more time.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Values, bound to names that are made here. What comes from outside is in a statement by no other way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Params(Vec<Value>);
+
+#[derive(Clone, Debug)]
+enum Value {
+    Text(String),
+    Texts(Vec<String>),
+    Number(i64),
+    Numbers(Vec<i64>),
+}
+
+impl Params {
+    fn bind(&mut self, value: Value, kind: &str) -> String {
+        self.0.push(value);
+        format!("{{{}:{kind}}}", name(self.0.len() - 1))
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> String {
+        self.bind(Value::Text(text.to_owned()), "String")
+    }
+
+    pub(super) fn texts(&mut self, texts: &[String]) -> String {
+        self.bind(Value::Texts(texts.to_vec()), "Array(String)")
+    }
+
+    pub(super) fn number(&mut self, number: i64) -> String {
+        self.bind(Value::Number(number), "Int64")
+    }
+
+    pub(super) fn numbers(&mut self, numbers: Vec<i64>) -> String {
+        self.bind(Value::Numbers(numbers), "Array(Int64)")
+    }
+}
+
+fn name(nth: usize) -> String {
+    format!("p{nth}")
+}
+
+/// Texts as the store reads an array of them. Characters that have an escape are written with it.
+fn array_of_texts(texts: &[String]) -> String {
+    let mut array = String::from("[");
+    for (nth, text) in texts.iter().enumerate() {
+        if nth > 0 {
+            array.push(',');
+        }
+        array.push('\'');
+        for character in text.chars() {
+            match character {
+                '\\' => array.push_str("\\\\"),
+                '\'' => array.push_str("\\'"),
+                '\0' => array.push_str("\\0"),
+                '\t' => array.push_str("\\t"),
+                '\n' => array.push_str("\\n"),
+                '\r' => array.push_str("\\r"),
+                other => array.push(other),
+            }
+        }
+        array.push('\'');
+    }
+    array.push(']');
+    array
+}
+
+/// One question.
+pub(super) struct Ask<'a> {
+    scoped: &'a Scoped,
+    until: Instant,
+    /// How to ask for less.
+    pub(super) narrow: String,
+}
+
+impl Scoped {
+    /// Begins a question. `narrow` says how to ask for less.
+    pub(super) fn ask(&self, narrow: impl Into<String>) -> Ask<'_> {
+        let until = Instant::now() + Duration::from_secs(self.usage.limits.seconds_max);
+        Ask { scoped: self, until, narrow: narrow.into() }
+    }
+}
+
+impl Ask<'_> {
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scoped.scope
+    }
+
+    pub(super) fn known_lists(&self) -> &KnownLists {
+        &self.scoped.usage.lists
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.scoped.usage.limits
+    }
+
+    /// All rows of a statement.
+    pub(super) async fn fetch<T: RowOwned + RowRead>(
+        &self,
+        sql: &str,
+        params: &Params,
+    ) -> Result<Vec<T>, UsageError> {
+        let mut rows = Vec::new();
+        self.each(sql, params, |row| {
+            rows.push(row);
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// The rows of a statement, one by one.
+    pub(super) async fn each<T: RowOwned + RowRead>(
+        &self,
+        sql: &str,
+        params: &Params,
+        mut take: impl FnMut(T) -> Result<(), UsageError>,
+    ) -> Result<(), UsageError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let reading = async {
+            let mut cursor =
+                self.query(sql, params, left).fetch::<T>().map_err(|error| self.failed(error))?;
+            while let Some(row) = cursor.next().await.map_err(|error| self.failed(error))? {
+                take(row)?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(left + GRACE, reading).await {
+            Ok(result) => result,
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// How many rows a statement would read, by the index.
+    pub(super) async fn estimate(&self, sql: &str, params: &Params) -> Result<u64, UsageError> {
+        let sql = format!("EXPLAIN ESTIMATE {sql}");
+        let tables: Vec<(String, String, u64, u64, u64)> = self.fetch(&sql, params).await?;
+        Ok(tables.iter().map(|(_, _, _, rows, _)| rows).sum())
+    }
+
+    /// Refuses what would read more rows than are allowed.
+    pub(super) fn allow(&self, rows: u64) -> Result<(), UsageError> {
+        match rows > self.limits().rows_read_max {
+            true => {
+                Err(self
+                    .too_large(format!("the number of rows to read ({rows})"), self.limits().rows_read_max))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses an answer of more rows than are allowed.
+    pub(super) fn allow_answer(&self, rows: usize) -> Result<(), UsageError> {
+        let limit = self.limits().rows_answered_max;
+        match rows as u64 > limit {
+            true => Err(self.too_large("the number of rows of the answer".to_owned(), limit)),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn too_large(&self, what: String, limit: u64) -> UsageError {
+        UsageError::TooLarge { what, limit, narrow: self.narrow.clone() }
+    }
+
+    fn query(&self, sql: &str, params: &Params, left: Duration) -> clickhouse::query::Query {
+        let limits = self.limits();
+        let mut query = self
+            .scoped
+            .usage
+            .store
+            .client()
+            .query_raw(sql)
+            .with_setting("max_threads", THREADS)
+            // Whole seconds; zero would be none at all.
+            .with_setting("max_execution_time", (left.as_secs() + 1).to_string())
+            .with_setting("max_memory_usage", limits.memory_bytes_max.to_string())
+            .with_setting("max_rows_to_read", limits.rows_read_max.to_string())
+            .with_setting("readonly", "2");
+        if let Some(tenant) = self.scope().tenant_of_condition() {
+            query = query.param(SCOPE_TENANT, tenant);
+        }
+        for (nth, value) in params.0.iter().enumerate() {
+            query = bound(query, &name(nth), value);
+        }
+        query
+    }
+
+    fn timed_out(&self) -> UsageError {
+        UsageError::TimedOut { seconds: self.limits().seconds_max, narrow: self.narrow.clone() }
+    }
+
+    fn failed(&self, error: clickhouse::error::Error) -> UsageError {
+        let code = match &error {
+            clickhouse::error::Error::BadResponse(text) => limit_of(text),
+            _ => None,
+        };
+        match code {
+            Some(158) => self.too_large("the number of rows to read".to_owned(), self.limits().rows_read_max),
+            Some(159 | 160) => self.timed_out(),
+            Some(241) => {
+                UsageError::Memory { bytes: self.limits().memory_bytes_max, narrow: self.narrow.clone() }
+            }
+            _ => UsageError::Store(self.scoped.usage.store.error(error)),
+        }
+    }
+}
+
+/// The code of ClickHouse's words, if they are of a limit of one statement: that all statements together have no memory is the
+/// store's own trouble.
+fn limit_of(text: &str) -> Option<u32> {
+    let code = text.split_once("Code: ")?.1.split_once('.')?.0.parse().ok()?;
+    match code == 241 && text.contains("(total)") {
+        true => None,
+        false => Some(code),
+    }
+}
+
+fn bound(query: clickhouse::query::Query, name: &str, value: &Value) -> clickhouse::query::Query {
+    fn param(query: clickhouse::query::Query, name: &str, value: impl Serialize) -> clickhouse::query::Query {
+        query.param(name, value)
+    }
+    match value {
+        Value::Text(text) => param(query, name, text),
+        // The client escapes a text for a parameter, but not the characters in the texts of an array.
+        Value::Texts(texts) => query.with_setting(format!("param_{name}"), array_of_texts(texts)),
+        Value::Number(number) => param(query, name, number),
+        Value::Numbers(numbers) => param(query, name, numbers),
+    }
+}

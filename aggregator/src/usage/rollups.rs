@@ -1,0 +1,339 @@
+//! A question, answered from the rollups.
+//!
+//! Rows are read from the coarsest tables that cover the span ([`cover`](super::cover)), added up by what is in the sort key, and
+//! only then is the JSON of their dimensions looked into, or the registry.
+
+use rentroll_schemas::meter::FromRollup;
+
+use super::ask::{Ask, Params};
+use super::cover::{Part, cover};
+use super::filters::{self, Looks};
+use super::lists::{Lists, PACKED_MAX};
+use super::plan::Plan;
+use super::registry::{Changes, group_sql};
+use super::scope::Table;
+use super::{Source, UsageError};
+
+/// Stretches that are written out in a statement, so that the index is used for each; more are looked up in an array.
+const STRETCHES_MAX: usize = 24;
+
+/// A statement whose rows are (step: Int64, keys: Array(String), counted: Int64, quantity: Decimal(38, 9)).
+pub(super) struct Grouped {
+    pub(super) sql: String,
+    pub(super) params: Params,
+    /// What it reads, the coarsest first.
+    pub(super) read_from: Vec<Source>,
+}
+
+/// Builds the statement, after looking up what it depends on.
+pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan) -> Result<Grouped, UsageError> {
+    let lists = ask.lists().await?;
+    let changes = match plan.needs_registry() {
+        true => Some(ask.changes(plan).await?),
+        false => None,
+    };
+    let Some(parts) = cover(&plan.cut.edges) else {
+        return Err(UsageError::parameter("window", "", "one whose edges are whole minutes"));
+    };
+    let mut params = Params::default();
+    let mut builder = Builder { ask, plan, lists: &lists, changes: changes.as_ref(), params: &mut params };
+    let (rows, read_from) = builder.rows(&parts);
+    let sql = builder.statement(&rows);
+    Ok(Grouped { sql, params, read_from })
+}
+
+struct Builder<'a> {
+    ask: &'a Ask<'a>,
+    plan: &'a Plan,
+    lists: &'a Lists,
+    changes: Option<&'a Changes>,
+    params: &'a mut Params,
+}
+
+impl Builder<'_> {
+    fn statement(&mut self, rows: &str) -> String {
+        let plan = self.plan;
+        let aggregate = aggregate(plan);
+        let step = plan.cut.step_sql("at", self.params);
+        let mut columns = vec![format!("{step} AS step")];
+        let mut keys = vec!["step"];
+        if plan.needs_tenant() {
+            columns.push("tenant".to_owned());
+            keys.push("tenant");
+        }
+        if plan.needs_dimensions() {
+            columns.push("dimensions".to_owned());
+            keys.push("dimensions");
+        }
+        if self.changes.is_some() {
+            columns.push(format!("{} AS segment", self.segment()));
+            keys.push("segment");
+        }
+        let cells = format!(
+            "SELECT {}, sum(n) AS counted, {aggregate}(v) AS quantity FROM ({rows}) GROUP BY {}",
+            columns.join(", "),
+            keys.join(", ")
+        );
+        if !plan.needs_dimensions() && self.changes.is_none() {
+            let groups = if plan.needs_tenant() && plan.all_but.is_none() { "[tenant]" } else { NO_KEYS };
+            if plan.all_but.is_none() {
+                return format!(
+                    "SELECT step, {groups} AS keys, counted, quantity FROM ({cells}) WHERE counted != 0"
+                );
+            }
+        }
+        self.regrouped(&cells, aggregate)
+    }
+
+    /// Cells, told apart by what is asked for.
+    fn regrouped(&mut self, cells: &str, aggregate: &str) -> String {
+        let plan = self.plan;
+        let json = Looks::AtJson("cells.dimensions");
+        let groups: Vec<String> = plan
+            .group_by
+            .iter()
+            .enumerate()
+            .map(|(nth, group)| {
+                let mut named = String::new();
+                if let super::Group::Dimension(key) = group {
+                    named = json.text(key, self.params);
+                }
+                group_sql(group, nth, |_, _| named.clone())
+            })
+            .collect();
+        let mut conditions: Vec<String> =
+            plan.filters.iter().map(|filter| filters::sql(filter, json, self.params)).collect();
+        conditions.extend(plan.organisations_sql(self.params));
+        if let (Some(values), Some(group)) = (&plan.all_but, groups.first()) {
+            conditions.push(format!("{group} NOT IN {}", self.params.texts(values)));
+        }
+        let join = match self.changes {
+            Some(_) => plan.registry_join_sql(self.ask, self.params),
+            None => String::new(),
+        };
+        let groups = if plan.all_but.is_some() { Vec::new() } else { groups };
+        grouped_sql(
+            "cells.step",
+            &groups,
+            "sum(cells.counted)",
+            &format!("{aggregate}(cells.quantity)"),
+            &format!("({cells}) AS cells {join}"),
+            &conditions,
+        )
+    }
+
+    /// The time by which a cell is joined with the registry: that of its bucket, or of the last change before it.
+    fn segment(&mut self) -> String {
+        match self.changes {
+            Some(Changes::At(times)) if times.is_empty() => self.params.number(self.plan.cut.from()),
+            Some(Changes::At(times)) => {
+                let from = std::iter::once(self.plan.cut.from());
+                let cuts = from.chain(times.iter().copied()).collect();
+                format!("roundDown(at, {})", self.params.numbers(cuts))
+            }
+            _ => "at".to_owned(),
+        }
+    }
+
+    /// The rows of the meter in the span, as (tenant, at, dimensions, n, v), and what they are read from.
+    fn rows(&mut self, parts: &[Part]) -> (String, Vec<Source>) {
+        let finer = self.finer();
+        let mut selects = Vec::new();
+        let mut read_from: Vec<Source> = Vec::new();
+        let all = self.plan.tenants_sql(self.ask, self.params);
+        match finer.filter(|finer| finer.as_slice() != parts) {
+            None => self.select(parts, &all, &mut selects),
+            Some(finer) => {
+                // Only tenants for which something begins in mid-bucket are read from finer tables.
+                let changing = self.plan.changing_sql(self.ask, self.params);
+                let with = |condition: String| all.iter().cloned().chain([condition]).collect::<Vec<_>>();
+                self.select(parts, &with(format!("NOT {changing}")), &mut selects);
+                self.select(&finer, &with(changing), &mut selects);
+                read_from.extend(finer.iter().map(|part| part.source));
+            }
+        }
+        read_from.extend(parts.iter().map(|part| part.source));
+        read_from.sort_unstable();
+        read_from.dedup();
+        (selects.join(" UNION ALL "), read_from)
+    }
+
+    /// What covers the span if it is cut at the registry's changes as well.
+    fn finer(&self) -> Option<Vec<Part>> {
+        let edges = &self.plan.cut.edges;
+        match self.changes? {
+            Changes::At(times) => {
+                let mut all: Vec<i64> = edges.iter().chain(times).copied().collect();
+                all.sort_unstable();
+                all.dedup();
+                cover(&all)
+            }
+            Changes::Many => {
+                let (from, to) = (self.plan.cut.from(), self.plan.cut.to());
+                Some(vec![Part { source: Source::Minute, stretches: vec![(from, to)] }])
+            }
+        }
+    }
+
+    fn select(&mut self, parts: &[Part], conditions: &[String], selects: &mut Vec<String>) {
+        let plan = self.plan;
+        let mut columns = String::new();
+        if plan.needs_tenant() {
+            columns.push_str("tenant, ");
+        }
+        if plan.needs_dimensions() {
+            columns.push_str("dimensions, ");
+        }
+        for part in parts {
+            let rows = Rows { meter: &plan.meter.name, value: value(plan), columns: &columns, part };
+            selects.extend(rows.selects(self.ask, self.lists, conditions, self.params));
+        }
+    }
+}
+
+/// The rows of a meter in a table.
+pub(super) struct Rows<'a> {
+    pub(super) meter: &'a str,
+    pub(super) value: RowValue,
+    /// Of `tenant` and `dimensions` those that are taken, each followed by a comma.
+    pub(super) columns: &'a str,
+    pub(super) part: &'a Part,
+}
+
+impl Rows<'_> {
+    /// Queries of (columns, at, n, v) that have them together.
+    pub(super) fn selects(
+        &self,
+        ask: &Ask<'_>,
+        lists: &Lists,
+        conditions: &[String],
+        params: &mut Params,
+    ) -> Vec<String> {
+        let table = match self.part.source {
+            Source::Day => Table::Days,
+            Source::Hour => Table::Hours,
+            Source::Minute | Source::Events => Table::Minutes,
+        };
+        let table = ask.scope().table(table);
+        let mut conditions = conditions.to_vec();
+        conditions.push(stretches_sql(&self.part.stretches, params));
+        let conditions = conditions.join(" AND ");
+        let select = |(of_meter, value): (String, String)| {
+            format!(
+                "SELECT {}toInt64(toUnixTimestamp(bucket)) AS at, toInt64(events) AS n, {value} AS v \
+                 FROM {table} WHERE {of_meter} AND {conditions}",
+                self.columns
+            )
+        };
+        meter_rows(self.meter, self.value, lists, params).into_iter().map(select).collect()
+    }
+}
+
+/// What is taken of a row of a rollup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowValue {
+    /// The total of the meter.
+    Total,
+    /// The least value, or the greatest.
+    Column(&'static str),
+    /// Nothing: events are counted.
+    Nothing,
+}
+
+fn value(plan: &Plan) -> RowValue {
+    match plan.meter.aggregation.from_rollup() {
+        _ if plan.counts_only => RowValue::Nothing,
+        FromRollup::Least => RowValue::Column("least_value"),
+        FromRollup::Greatest => RowValue::Column("greatest_value"),
+        FromRollup::Total | FromRollup::TotalByEvents => RowValue::Total,
+        FromRollup::Nothing => RowValue::Nothing,
+    }
+}
+
+/// The function by which values of rows become one.
+pub(super) fn aggregate(plan: &Plan) -> &'static str {
+    match plan.meter.aggregation.from_rollup() {
+        FromRollup::Least => "min",
+        FromRollup::Greatest => "max",
+        FromRollup::Total | FromRollup::TotalByEvents | FromRollup::Nothing => "sum",
+    }
+}
+
+/// The rows of a meter in a rollup table: pairs of a condition and the value of a row. Those of lists that are known are found by the
+/// sort key; all others are looked at, of which there are hardly any.
+pub(super) fn meter_rows(
+    meter: &str,
+    value: RowValue,
+    lists: &Lists,
+    params: &mut Params,
+) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let column = |total: String| match value {
+        RowValue::Total => format!("toDecimal128({total}, 9)"),
+        RowValue::Column(name) => format!("toDecimal128({name}, 9)"),
+        RowValue::Nothing => "toDecimal128(0, 9)".to_owned(),
+    };
+    for nth in 0..PACKED_MAX {
+        let with = lists.with(meter, nth);
+        if !with.is_empty() {
+            let condition = format!("meters IN {}", params.texts(&with));
+            rows.push((condition, column(format!("total_{}", nth + 1))));
+        }
+    }
+    let name = params.text(meter);
+    let names = "arrayPopBack(splitByChar('\\0', meters))";
+    let mut condition = format!("has({names}, {name})");
+    if !lists.all().is_empty() {
+        condition = format!("meters NOT IN {} AND {condition}", params.texts(lists.all()));
+    }
+    let total = format!("[total_1, total_2, total_3, total_4][indexOf({names}, {name})]");
+    rows.push((condition, column(total)));
+    rows
+}
+
+/// The condition that a bucket is in one of these stretches.
+pub(super) fn stretches_sql(stretches: &[(i64, i64)], params: &mut Params) -> String {
+    let mut between = |from: i64, to: i64| {
+        let (from, to) = (params.number(from), params.number(to));
+        format!("bucket >= toDateTime({from}, 'UTC') AND bucket < toDateTime({to}, 'UTC')")
+    };
+    if stretches.len() <= STRETCHES_MAX {
+        let each: Vec<String> =
+            stretches.iter().map(|(from, to)| format!("({})", between(*from, *to))).collect();
+        return format!("({})", each.join(" OR "));
+    }
+    let (first, last) = (stretches[0].0, stretches[stretches.len() - 1].1);
+    let around = between(first, last);
+    // The last edge before a bucket is the beginning of a stretch, or the end of one.
+    let edges = params.numbers(stretches.iter().flat_map(|(from, to)| [*from, *to]).collect());
+    let begins = params.numbers(stretches.iter().map(|(from, _)| *from).collect());
+    format!("{around} AND roundDown(toInt64(toUnixTimestamp(bucket)), {edges}) IN {begins}")
+}
+
+/// No keys at all.
+const NO_KEYS: &str = "CAST([], 'Array(String)')";
+
+/// A query of (step, keys, counted, quantity), told apart by `groups`; cells that were corrected to nothing are none.
+pub(super) fn grouped_sql(
+    step: &str,
+    groups: &[String],
+    counted: &str,
+    quantity: &str,
+    from: &str,
+    conditions: &[String],
+) -> String {
+    let keys = if groups.is_empty() { NO_KEYS.to_owned() } else { format!("[{}]", groups.join(", ")) };
+    let filter =
+        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+    let by: String = groups.iter().map(|group| format!(", {group}")).collect();
+    format!(
+        "SELECT {step} AS step, {keys} AS keys, toInt64({counted}) AS counted, {quantity} AS quantity \
+         FROM {from} {filter} GROUP BY {step}{by} HAVING counted != 0"
+    )
+}
+
+impl Plan {
+    fn needs_tenant(&self) -> bool {
+        self.needs_registry() || self.group_by.contains(&super::Group::Tenant)
+    }
+}
