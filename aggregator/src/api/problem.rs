@@ -231,6 +231,36 @@ impl Problem {
         self.kind.words().2
     }
 
+    /// In a sentence.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The parameter at fault.
+    pub(crate) fn about_parameter(&self) -> Option<&str> {
+        self.parameter.as_deref()
+    }
+
+    /// What it can be.
+    pub(crate) fn allowed(&self) -> Option<&str> {
+        self.allowed.as_deref()
+    }
+
+    /// What is wrong with each of several parts.
+    pub(crate) fn errors(&self) -> &[serde_json::Value] {
+        &self.errors
+    }
+
+    /// When to try again.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
+    }
+
+    /// The methods that the path has.
+    pub(crate) fn allow(&self) -> Option<&HeaderValue> {
+        self.allow.as_ref()
+    }
+
     /// The answer, for the request of that id.
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let (slug, title, status) = self.kind.words();
