@@ -164,9 +164,8 @@ fn definition(name: &str, body: &[u8]) -> Result<Meter, Problem> {
         let detail = format!("`{field}` is given by the server: leave it out");
         return Err(Problem::about(Kind::UnknownParameter, field, "", detail.clone()).saying(detail));
     }
-    // A value of JSON knows no numbers of its own: what they are read as is the definition's.
     serde_json::from_value(value).map_err(|error| {
-        Problem::new(Kind::InvalidParameter, format!("the body is no definition of a meter: {error}"))
+        Problem::new(Kind::Unanswerable, format!("the body is no definition of a meter: {error}"))
     })
 }
 

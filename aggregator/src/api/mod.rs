@@ -13,8 +13,8 @@
 //! # What holds
 //! - No handler has usage but through a [`gate::Reader`], whose scope comes from the token. A parameter that names what may not
 //!   be seen is answered as if it did not exist.
-//! - 400 is for what is not of its form, 422 for what is, and cannot be answered: a program that is right never sees the
-//!   first.
+//! - 400 is for a parameter that is not of its form and a body that cannot be read, 422 for what can be read and not be
+//!   answered: a program that is right never sees the first.
 //! - A parameter that is not known is an error.
 
 use std::future::Future;
@@ -55,8 +55,8 @@ pub(crate) mod tokens;
 mod turns;
 mod usage;
 
-pub use config::ApiConfig;
 use around::Around;
+pub use config::ApiConfig;
 use gate::Gate;
 use metrics::ApiMetrics;
 use problem::Problem;

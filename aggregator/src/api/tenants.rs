@@ -141,7 +141,7 @@ fn record(tenant: &str, body: &[u8]) -> Result<TenantRecord, Problem> {
         Some(other) => return Err(Problem::parameter("tenant", &other.to_string(), "a text")),
     }
     serde_json::from_value(value).map_err(|error| {
-        Problem::new(Kind::InvalidParameter, format!("the body is no record of a tenant: {error}"))
+        Problem::new(Kind::Unanswerable, format!("the body is no record of a tenant: {error}"))
     })
 }
 

@@ -94,8 +94,8 @@ pub(crate) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
     let allowed =
         "a length of time in whole minutes, up to a year: 24h, 7d, 90m, or ISO 8601, such as PT24H or P7D";
     let invalid = || Problem::parameter(name, text, allowed);
-    let minutes = match text.strip_prefix(['P', 'p']) {
-        Some(parts) => iso_minutes(&parts.to_ascii_uppercase()),
+    let minutes = match text.strip_prefix('P') {
+        Some(parts) => iso_minutes(parts),
         None => {
             let unit = text.chars().next_back().ok_or_else(invalid)?;
             let count = &text[..text.len() - unit.len_utf8()];
