@@ -15,6 +15,7 @@ use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::costs::Costs;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::migrations::MIGRATIONS;
+use rentroll_schemas::tenant::Tenants;
 use rentroll_schemas::token::{self, Tokens};
 
 use crate::config::{Config, ConfigError, LogKind};
@@ -83,6 +84,18 @@ pub fn catalogue(config: &Config, meters: &Meters) -> anyhow::Result<Catalogue> 
 pub fn catalogue_if_any(config: &Config, meters: &Meters) -> anyhow::Result<Option<Catalogue>> {
     match config.path(&config.files.catalogue).exists() {
         true => catalogue(config, meters).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Reads the tenants' names and tiers that the configuration names, if there is a file of them.
+///
+/// # Errors
+/// Names file, entry, field and reason.
+pub fn tenants_if_any(config: &Config) -> anyhow::Result<Option<Tenants>> {
+    let path = config.path(&config.files.tenants);
+    match path.exists() {
+        true => Ok(Some(Tenants::read(&path)?)),
         false => Ok(None),
     }
 }

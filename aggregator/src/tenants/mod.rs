@@ -20,12 +20,9 @@
 //! # Limits
 //! Of two who change one tenant at once, the one that is recorded last holds.
 
-use std::path::Path;
-
 use chrono::{DateTime, Utc};
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::tenant::{Fault, Origin, Since, Tenants};
-use rentroll_schemas::yaml::FileError;
 use serde::Serialize;
 
 pub mod history;
@@ -63,9 +60,6 @@ pub enum TenantsError {
     /// Nothing is known of that tenant.
     #[error("tenant: `{0}` is not in the registry")]
     Unknown(String),
-    /// The file cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
     /// The store did not answer, or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,29 +90,28 @@ pub struct Seeded {
     pub refusals: Vec<Refusal>,
 }
 
-/// Applies `tenants.yaml` at `path`, if there is one. Entries that would change a closed period are passed over and told in
-/// the log: usage is worth taking in without them.
+/// Applies the entries of `tenants.yaml`. Those that would change a closed period are passed over and told in the log: usage is
+/// worth taking in without them.
 ///
 /// # Errors
-/// [`TenantsError::File`] if the file has a mistake: nothing is applied. The store's.
-pub async fn seed(store: &Store, path: &Path, now: DateTime<Utc>) -> Result<Seeded, TenantsError> {
-    if !path.exists() {
-        return Ok(Seeded::default());
+/// [`TenantsError::Refused`] if an entry has a mistake, which [`Tenants::read`] finds: nothing is applied. The store's.
+pub async fn seed(store: &Store, file: &Tenants, now: DateTime<Utc>) -> Result<Seeded, TenantsError> {
+    if let Err((index, fault)) = file.check() {
+        let tenant = file.tenants.get(index).map(|record| record.tenant.clone()).unwrap_or_default();
+        return Err(TenantsError::Refused(vec![Refusal { index, tenant, fault }]));
     }
-    let records = Tenants::read(path)?.tenants;
     let registry = Registry::new(store.clone());
-    let plan = registry.plan(&records, Origin::File, now).await?;
-    registry.write(&plan.rows).await?;
-    let plan::Plan { mut changes, refusals, .. } = plan;
+    let plan::Plan { mut changes, refusals, rows } = registry.plan(&file.tenants, Origin::File, now).await?;
+    registry.write(&rows).await?;
     changes.retain(|change| change.action != Action::Unchanged);
     for change in &changes {
         tracing::debug!(tenant = change.tenant, action = ?change.action, "{}", Since(change.valid_from));
     }
     if !changes.is_empty() {
-        tracing::info!(changes = changes.len(), file = %path.display(), "the tenant registry was brought up to its file");
+        tracing::info!(changes = changes.len(), "the tenant registry was brought up to its file");
     }
     for refusal in &refusals {
-        tracing::warn!("{}: {refusal}", path.display());
+        tracing::warn!("files.tenants: {refusal}");
     }
     Ok(Seeded { changes, refusals })
 }

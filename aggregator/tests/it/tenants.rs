@@ -1,11 +1,14 @@
 //! The registry of tenants, in the real store.
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use rentroll_aggregator::tenants::{
     self, Action, ImportOptions, Listing, Organisation, Page, Registry, TenantVersion, TenantsError,
 };
 use rentroll_schemas::tenant::csv::{self, Reading};
-use rentroll_schemas::tenant::{Origin, TenantRecord, written};
+use rentroll_schemas::tenant::{Origin, TenantRecord, Tenants, written};
+use rentroll_schemas::yaml;
 
 use crate::common::{Pipeline, Sent};
 
@@ -290,19 +293,18 @@ async fn a_file_with_bad_lines_is_imported_whole_or_without_them_if_so_asked() {
 async fn the_file_is_applied_once_and_its_faults_are_told() {
     let pipeline = Pipeline::new("tenants_seed").await;
     let registry = registry(&pipeline);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("tenants.yaml");
-    let seed = |now: &'static str| tenants::seed(&pipeline.store, &path, at(now));
-    assert_eq!(seed(NOW).await.unwrap(), tenants::Seeded::default(), "there need not be one");
-
-    std::fs::write(&path, "tenants: [{tenant: acme, tier: free}, {tenant: beta}]").unwrap();
-    assert_eq!(actions(&seed(NOW).await.unwrap().changes), [Action::Added; 2]);
-    assert_eq!(seed(NOW).await.unwrap(), tenants::Seeded::default());
+    let seed = async |text: &str, now: &str| {
+        let file: Tenants = yaml::parse(text, Path::new("tenants.yaml")).unwrap();
+        tenants::seed(&pipeline.store, &file, at(now)).await
+    };
+    let first = "tenants: [{tenant: acme, tier: free}, {tenant: beta}]";
+    assert_eq!(actions(&seed(first, NOW).await.unwrap().changes), [Action::Added; 2]);
+    assert_eq!(seed(first, NOW).await.unwrap(), tenants::Seeded::default());
     registry.put(&[record("acme", "", "pro")], Origin::Api, at(NOW)).await.unwrap();
-    assert_eq!(seed("2026-05-18T00:00:00Z").await.unwrap().changes, [], "the API has the last word");
+    assert_eq!(seed(first, "2026-05-18T00:00:00Z").await.unwrap().changes, [], "the API has the last word");
 
-    std::fs::write(&path, "tenants: [{tenant: acme, tier: gold}]").unwrap();
-    let changes = seed("2026-05-19T00:00:00Z").await.unwrap().changes;
+    let changes =
+        seed("tenants: [{tenant: acme, tier: gold}]", "2026-05-19T00:00:00Z").await.unwrap().changes;
     assert_eq!(actions(&changes), [Action::Changed]);
     assert_eq!(registry.at("acme", at("2026-05-20T00:00:00Z")).await.unwrap().unwrap().record.tier, "gold");
     assert!(registry.at("beta", at("2026-05-20T00:00:00Z")).await.unwrap().is_some(), "still known");
@@ -314,15 +316,14 @@ async fn the_file_is_applied_once_and_its_faults_are_told() {
         )
         .await;
     let text = "tenants: [{tenant: acme, tier: iron, valid_from: 2026-05-10}, {tenant: gamma}]";
-    std::fs::write(&path, text).unwrap();
-    let seeded = seed("2026-06-02T00:00:00Z").await.unwrap();
+    let seeded = seed(text, "2026-06-02T00:00:00Z").await.unwrap();
     assert_eq!(actions(&seeded.changes), [Action::Added]);
     assert_eq!(seeded.refusals.len(), 1);
     assert_eq!(seeded.refusals[0].tenant, "acme");
 
-    std::fs::write(&path, "tenants: [{tenant: delta}, {tenant: acme, tier: ' x'}]").unwrap();
-    let message = seed("2026-06-02T00:00:00Z").await.unwrap_err().to_string();
-    assert!(message.ends_with("tenants.yaml: tenants[1].tier: begins or ends with a space"), "{message}");
+    let text = "tenants: [{tenant: delta}, {tenant: acme, tier: ' x'}]";
+    let message = seed(text, "2026-06-02T00:00:00Z").await.unwrap_err().to_string();
+    assert_eq!(message, "tenants[1] (`acme`): tier: begins or ends with a space");
     assert!(registry.get("delta").await.unwrap().is_empty(), "a file with a mistake changes nothing");
 }
 

@@ -27,7 +27,7 @@ pub const TEMPLATE: &str = include_str!("rentroll.toml");
 pub struct Config {
     /// Where data is kept.
     pub data: Data,
-    /// Meters, catalogue, costs.
+    /// Meters, catalogue, costs, tokens, tenants.
     pub files: Files,
     /// The event log.
     pub log: Log,
@@ -64,6 +64,8 @@ pub struct Files {
     pub costs: PathBuf,
     /// Who may send events.
     pub tokens: PathBuf,
+    /// Who the tenants are.
+    pub tenants: PathBuf,
 }
 
 /// Which event log.
@@ -187,6 +189,7 @@ impl Default for Files {
             catalogue: "catalogue.yaml".into(),
             costs: "costs.yaml".into(),
             tokens: "tokens.toml".into(),
+            tenants: "tenants.yaml".into(),
         }
     }
 }

@@ -89,6 +89,7 @@ impl System {
     pub async fn start(config: &Config, parts: Parts, mode: Mode) -> anyhow::Result<Self> {
         // A mistake in the file is found before anything is started.
         let file = context::meters(config)?;
+        let tenants = context::tenants_if_any(config)?;
         // The port first: it is the commonest fault, and the cheapest to find.
         let listener = http::listen(config.http.listen).await?;
         let health = Health::default();
@@ -99,6 +100,9 @@ impl System {
             true => Some(store::when_there(config, &listener, &health).await?),
             false => None,
         };
+        if let (true, Some(store), Some(tenants)) = (parts.aggregator, &store, &tenants) {
+            rentroll_aggregator::tenants::seed(store, tenants, chrono::Utc::now()).await?;
+        }
         let meters = match &store {
             Some(store) if parts.aggregator => LiveMeters::new(seeded(store, &file).await?),
             Some(store) => LiveMeters::new(context::meters_in_force(config, store).await?),

@@ -61,6 +61,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             if config.path(&config.files.tokens).exists() {
                 said(&config.files.tokens, format!("{} tokens", context::tokens(&config)?.tokens.len()))?;
             }
+            if let Some(tenants) = context::tenants_if_any(&config)? {
+                said(&config.files.tenants, format!("{} tenants and versions", tenants.tenants.len()))?;
+            }
             if let Some(tls) = context::ingest_tls(&config) {
                 let cert = tls.cert.clone();
                 Tls::open(tls)?;

@@ -17,5 +17,6 @@ mod overflow;
 mod power;
 mod replay;
 mod rig;
+mod tenants;
 mod topics;
 mod torture;
