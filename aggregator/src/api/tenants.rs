@@ -196,7 +196,7 @@ pub(super) async fn import(
     };
     let body = body::read(&headers, body, &["text/csv"], api.config().body_bytes_max).await?;
     let reading = Reading::new(body.to_vec()).map_err(|Fault { field, reason }| {
-        Problem::new(Kind::UnreadableBody, format!("the {field} of the file: {reason}"))
+        Problem::new(Kind::Unanswerable, format!("the {field} of the file: {reason}"))
     })?;
     let registry = Registry::new(manager.store().clone());
     let imported = registry.import(&reading, options, Utc::now()).await?;

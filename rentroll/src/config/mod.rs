@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use rentroll_aggregator::api::ApiConfig;
 use rentroll_collector::http::config::HttpConfig;
 use rentroll_collector::outgoing::Encoding;
 use rentroll_collector::overflow::OverflowConfig;
@@ -33,8 +34,10 @@ pub struct Config {
     pub log: Log,
     /// ClickHouse.
     pub store: Store,
-    /// API, console, health and metrics.
+    /// Console, API, health and metrics.
     pub http: Http,
+    /// What the API lets a query take.
+    pub api: ApiConfig,
     /// The sidecar.
     pub collector: Collector,
     /// Event log to ClickHouse.
@@ -140,7 +143,7 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Where console, health and metrics listen.
+    /// Where console, API, health and metrics listen.
     pub listen: SocketAddr,
 }
 
@@ -320,6 +323,9 @@ impl Config {
         }
         if !(1..=1_440).contains(&self.aggregator.proof_after_minutes) {
             return fail("aggregator.proof_after_minutes", "must be from 1 to 1440");
+        }
+        if let Err((field, reason)) = self.api.check() {
+            return Err((format!("api.{field}"), reason));
         }
         if let Err((field, reason)) = self.collector.http.check() {
             return Err((format!("collector.http.{field}"), reason));

@@ -1,14 +1,18 @@
-//! Health, metrics and the console.
+//! Health, metrics, the console and the API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
+use rentroll_aggregator::api::{self, EventsDoor};
+use rentroll_aggregator::usage::Usage;
+use rentroll_collector::http::door::IngestDoor;
 use rentroll_dashboards::ConsoleState;
 use rentroll_dashboards::model::{CheckState, HealthCheck};
 use rentroll_engines::health::{Health, PartHealth};
@@ -16,6 +20,8 @@ use rentroll_engines::store::Store;
 use rentroll_schemas::catalogue::Catalogue;
 use rentroll_schemas::meter::LiveMeters;
 use tokio::net::TcpListener;
+
+use crate::config::Config;
 
 /// Listens on `address`.
 ///
@@ -38,6 +44,34 @@ pub fn console(
     let probe = move || health.report().into_iter().map(show).collect();
     let state = ConsoleState::new(store.client().clone(), meters.clone(), catalogue);
     rentroll_dashboards::router(state.with_health(Arc::new(probe)))
+}
+
+/// The API over `store`; events go through the door that `door` gives, if any.
+///
+/// # Errors
+/// The tokens' file.
+pub fn api(
+    config: &Config,
+    store: &Store,
+    meters: &LiveMeters,
+    catalogue: Option<&Catalogue>,
+    door: impl Fn() -> Option<IngestDoor> + Send + Sync + 'static,
+    registry: &Registry,
+) -> anyhow::Result<Router> {
+    let zone = catalogue.map_or(chrono_tz::Tz::UTC, |catalogue| catalogue.time_zone);
+    let events: EventsDoor = Arc::new(move |request| {
+        let door = door()?;
+        Some(Box::pin(async move { door.handle(request).await.map(Body::new) }))
+    });
+    let setup = api::Setup {
+        config: config.api.clone(),
+        usage: Usage::new(store.clone(), meters.clone(), zone, config.api.limits()),
+        store: store.clone(),
+        tokens: config.path(&config.files.tokens),
+        events: Some(events),
+    };
+    let api = api::open(setup, registry)?;
+    Ok(api::router(api))
 }
 
 fn show(part: PartHealth) -> HealthCheck {

@@ -1,12 +1,13 @@
 //! Events over HTTP, and the spool they wait in.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
 use rentroll_collector::collect::{self, Mode};
+use rentroll_collector::http::door::IngestDoor;
 use rentroll_collector::http::metrics::HttpMetrics;
 use rentroll_collector::http::{Ingest, Setup};
 use rentroll_collector::source::SourceConfig;
@@ -27,6 +28,8 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Ingesting {
     http: Option<Ingest>,
+    /// Into it, for requests that the API receives; empty until it listens.
+    door: Arc<RwLock<Option<IngestDoor>>>,
     spool: Option<Arc<Spool>>,
     drain: Option<Drain>,
     measuring: Option<JoinHandle<()>>,
@@ -115,8 +118,16 @@ impl Ingesting {
             records: with.collector.metrics.records.clone(),
             health: with.collector.health.clone(),
         };
-        self.http = Some(Ingest::start(setup).await?);
+        let http = Ingest::start(setup).await?;
+        *self.door.write().unwrap_or_else(PoisonError::into_inner) = Some(http.door());
+        self.http = Some(http);
         Ok(())
+    }
+
+    /// Into it, for requests that another server of this process receives; nothing as long as it does not listen.
+    pub fn door(&self) -> impl Fn() -> Option<IngestDoor> + Send + Sync + 'static {
+        let door = self.door.clone();
+        move || door.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The address for clients.

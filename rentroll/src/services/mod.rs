@@ -78,6 +78,8 @@ pub struct System {
     ingest: ingest::Ingesting,
     aggregator: Option<JoinHandle<Result<(), LogError>>>,
     limits: Option<JoinHandle<()>>,
+    /// Takes up changes of the meters where no aggregator of this process does.
+    following: Option<JoinHandle<()>>,
     http: JoinHandle<std::io::Result<()>>,
 }
 
@@ -163,7 +165,14 @@ impl System {
         }
         let address = listener.local_addr().context("cannot tell the address listened on")?;
         let console = match (parts.console, &store) {
-            (true, Some(store)) => Some(http::console(store, &meters, catalogue, &health)),
+            (true, Some(store)) => {
+                let api = http::api(config, store, &meters, catalogue.as_deref(), ingest.door(), &registry)?;
+                Some(api.merge(http::console(store, &meters, catalogue, &health)))
+            }
+            _ => None,
+        };
+        let following = match (&store, parts.aggregator) {
+            (Some(store), false) => Some(tokio::spawn(follow_meters(store.clone(), meters.clone()))),
             _ => None,
         };
         let stop_http = Arc::new(tokio::sync::Notify::new());
@@ -184,6 +193,7 @@ impl System {
             ingest,
             aggregator,
             limits,
+            following,
             http,
         })
     }
@@ -318,10 +328,10 @@ impl System {
             let ended = aggregator.await.context("the aggregator broke off").and_then(|ended| Ok(ended?));
             result = result.and(ended);
         }
-        if let Some(limits) = self.limits.take() {
-            limits.abort();
+        for task in [self.limits.take(), self.following.take()].into_iter().flatten() {
+            task.abort();
             // It holds the store until it is gone.
-            let _ = limits.await;
+            let _ = task.await;
         }
         if let Some(door) = self.door.take() {
             door.abort();
@@ -337,6 +347,23 @@ impl System {
             store.close().await;
         }
         result
+    }
+}
+
+/// How often a process without an aggregator looks for changes of the meters.
+const METERS_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps `meters` as the store has them, for ever. Nothing is counted by them here, so that they can be replaced at any
+/// time.
+async fn follow_meters(store: Store, meters: LiveMeters) {
+    loop {
+        tokio::time::sleep(METERS_EVERY).await;
+        match rentroll_aggregator::meters::load(&store).await {
+            // None: no aggregator has run yet, and those of the file hold.
+            Ok(found) if found.meters.is_empty() || found == *meters.now() => {}
+            Ok(found) => drop(meters.replace(found)),
+            Err(error) => tracing::warn!(%error, "cannot look for changes of the meters; looking again"),
+        }
     }
 }
 
