@@ -31,7 +31,7 @@ pub enum BillingError {
     BooksDiffer(Mismatch),
     /// A meter changed within the month into something else, so that its month has no one quantity.
     #[error(transparent)]
-    MixedVersions(#[from] MixedVersions),
+    MixedVersions(#[from] Box<MixedVersions>),
     /// The month is not over.
     #[error("{period} ends at {ends} ({zone}): only `--dry-run` can be run before")]
     NotEnded {

@@ -27,6 +27,8 @@
 //!   series had any sample.
 
 mod compare;
+mod explained;
+mod levels;
 mod queries;
 mod read;
 mod rollups;
@@ -51,8 +53,6 @@ use crate::digest;
 use crate::error::{BillingError, Result};
 use crate::rating::{MeterUsage, UsageByMeter};
 use versions::Versions;
-
-mod explained;
 
 /// Events per slice: a sort of this many rows takes some hundred megabytes in the store. Half of it doubles the
 /// passes over a large month, twice as much no longer fits the embedded engine's default memory.

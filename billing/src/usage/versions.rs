@@ -60,7 +60,7 @@ impl<'a> Versions<'a> {
         name: &str,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-    ) -> Result<Option<Self>, MixedVersions> {
+    ) -> Result<Option<Self>, Box<MixedVersions>> {
         let all: Vec<&Meter> = meters.versions(name).collect();
         let counts = |meter: &&Meter| {
             meter.effective_from.is_none_or(|begins| begins < to)
@@ -74,7 +74,8 @@ impl<'a> Versions<'a> {
             if kind(before) != kind(after) {
                 let at = after.effective_from.unwrap_or(from);
                 let (before, after) = (words(before), words(after));
-                return Err(MixedVersions { meter: name.to_owned(), before, after, at, from, to });
+                let mixed = MixedVersions { meter: name.to_owned(), before, after, at, from, to };
+                return Err(Box::new(mixed));
             }
         }
         Ok(Some(versions))
@@ -174,7 +175,7 @@ pub(crate) fn check<'a>(
     meters: &Meters,
     names: impl IntoIterator<Item = &'a str>,
     period: &Period,
-) -> Result<(), MixedVersions> {
+) -> Result<(), Box<MixedVersions>> {
     names.into_iter().try_for_each(|name| Versions::of(meters, name, period.from, period.to).map(|_| ()))
 }
 
@@ -229,7 +230,7 @@ mod tests {
         }
     }
 
-    fn of(meters: &[Meter], from: u32, to: u32) -> Result<Option<usize>, MixedVersions> {
+    fn of(meters: &[Meter], from: u32, to: u32) -> Result<Option<usize>, Box<MixedVersions>> {
         let meters = Meters { meters: meters.to_vec() };
         Versions::of(&meters, "m", at(from), at(to)).map(|found| found.map(|found| found.counting.len()))
     }
