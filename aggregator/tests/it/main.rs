@@ -7,4 +7,5 @@ mod lanes;
 mod meters;
 mod repair;
 mod tenants;
+mod usage;
 mod window;
