@@ -57,6 +57,12 @@ const ALL: &[Bench] = &[
         quick: &["dedup", "--events", "10000000", "--rows", "1000000"],
         has_peers: false,
     },
+    Bench {
+        name: "query",
+        arguments: &["query"],
+        quick: &["query", "--events", "3000000", "--seconds", "10"],
+        has_peers: false,
+    },
     Bench { name: "noisy", arguments: &["noisy"], quick: &["noisy", "--seconds", "10"], has_peers: false },
     Bench {
         name: "sidecar",

@@ -22,6 +22,7 @@ mod measured;
 mod noisy;
 mod pipeline;
 mod process;
+mod query;
 mod sidecar;
 mod writer;
 
@@ -44,6 +45,8 @@ enum Bench {
     Ingest(ingest::Args),
     /// Duplicates at a hundred million events: memory, false alarms, cost, rebuild.
     Dedup(dedup::Args),
+    /// Questions of usage over a hundred million events, beside raw events, and from fifty dashboards at once.
+    Query(query::Args),
     /// What a hot tenant costs the others, from accepted to queryable.
     Noisy(noisy::Args),
     /// The collector alone: memory at a steady rate.
@@ -69,6 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Bench::Pipeline(args) => pipeline::run(args).await,
         Bench::Ingest(args) => ingest::run(args).await,
         Bench::Dedup(args) => dedup::run(&args),
+        Bench::Query(args) => query::run(&args).await,
         Bench::Noisy(args) => noisy::run(&args).await,
         Bench::Sidecar(args) => sidecar::run(&args).await,
         Bench::Part { name, spec } => part_main(&name, &spec).await,
@@ -85,6 +89,7 @@ async fn part_main(name: &str, spec: &str) -> anyhow::Result<Exit> {
         "sync" => answer(&ingest::sync_part(&serde_json::from_str(spec)?)?),
         "dedup-filters" => answer(&dedup::filter_part(&serde_json::from_str(spec)?)?),
         "dedup-rebuild" => answer(&dedup::rebuild_part(serde_json::from_str(spec)?).await?),
+        "query-ask" => answer(&query::ask_part(serde_json::from_str(spec)?).await?),
         "check" => answer(&pipeline::check_part(serde_json::from_str(spec)?).await?),
         other => anyhow::bail!("a benchmark has no part `{other}`"),
     }

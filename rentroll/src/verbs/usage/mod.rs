@@ -103,7 +103,6 @@ fn group(given: &str) -> Result<Group, String> {
 pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) usage: Scoped,
-    pub(super) meters: LiveMeters,
 }
 
 impl Opened {
@@ -113,8 +112,8 @@ impl Opened {
         let meters = LiveMeters::new(context::meters_in_force(&config, &store).await?);
         let catalogue = context::catalogue_if_any(&config, &meters.now())?;
         let zone = catalogue.map_or(Tz::UTC, |catalogue| catalogue.time_zone);
-        let usage = Usage::new(store.clone(), meters.clone(), zone, LIMITS).scoped(Scope::All);
-        Ok(Opened { store, usage, meters })
+        let usage = Usage::new(store.clone(), meters, zone, LIMITS).scoped(Scope::All);
+        Ok(Opened { store, usage })
     }
 }
 

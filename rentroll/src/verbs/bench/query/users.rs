@@ -1,0 +1,274 @@
+//! People with a dashboard open, over HTTP, while events come in at half of what the machine takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use chrono::{TimeDelta, Utc};
+use rentroll_engines::store::{Store, StoreConfig};
+use rentroll_schemas::token::Grant;
+use rentroll_schemas::token::file::{self, Wanted};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::Args;
+use super::ask::percentile;
+use super::fill::{Month, meters};
+use crate::verbs::bench::events::{Random, tenant_name};
+use crate::verbs::bench::process::Watched;
+use crate::verbs::bench::this_binary;
+use crate::verbs::bench::writer::{Load, Writer};
+
+/// How long the server may take to start.
+const START_WAIT: Duration = Duration::from_secs(120);
+/// Lines that are written at once, to see how fast they come in.
+const BURST_LINES: u64 = 400_000;
+/// How long they may take.
+const BURST_WAIT: Duration = Duration::from_secs(300);
+/// Before answers count: connections are made, the engine is warm.
+const WARM: Duration = Duration::from_secs(10);
+/// A browser asks so many panels at once of one server.
+const AT_ONCE: usize = 6;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Crowd {
+    pub(super) users: u32,
+    pub(super) refresh_seconds: u64,
+    pub(super) events_per_second_max: u64,
+    pub(super) events_per_second: u64,
+    pub(super) answers: u64,
+    pub(super) failed: u64,
+    pub(super) p50_ms: f64,
+    pub(super) p95_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) most_ms: f64,
+}
+
+pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Result<Crowd> {
+    let config = configure(folder)?;
+    let wanted =
+        Wanted { grant: Grant::Service { source: None }, name: "bench".to_owned(), expires_at: None };
+    let tokens = folder.join("tokens.toml");
+    let _ = std::fs::remove_file(&tokens);
+    let (_, secret) = file::create(&tokens, wanted, Utc::now()).context("cannot make a token")?;
+    let (log, burst) = (folder.join("steady.log"), folder.join("burst.log"));
+    for path in [&log, &burst] {
+        std::fs::write(path, "")?;
+    }
+    let mut command = this_binary()?;
+    command.arg("--config").arg(&config).arg("up");
+    let mut server = Watched::spawn(&mut command)?;
+    let store = serving(folder, &mut server).await?;
+    let address = format!("127.0.0.1:{PORT}");
+
+    eprintln!("how fast events come in…");
+    let most = burst_rate(&store, &burst, month).await?;
+    let load = Load { per_second: (most / 2).max(1), tenants: month.tenants, zipf: month.zipf, hot: None };
+    eprintln!("{} dashboards while {} events a second come in…", args.users, load.per_second);
+    let writer = Writer::start(&log, load)?;
+    let crowd = Watching {
+        address,
+        authorization: format!("Bearer {secret}"),
+        month: *month,
+        stop: Arc::new(AtomicBool::new(false)),
+        failed: Arc::new(AtomicU64::new(0)),
+        times: Arc::new(Mutex::new(Vec::new())),
+        counts_from: Instant::now() + WARM,
+    };
+    let refresh = Duration::from_secs(args.refresh);
+    let users: Vec<_> = (0..args.users)
+        .map(|number| {
+            let begins = refresh * number / args.users.max(1);
+            tokio::spawn(crowd.clone().user(number, begins, refresh))
+        })
+        .collect();
+    let started = Instant::now();
+    while started.elapsed() < WARM + Duration::from_secs(args.seconds) {
+        anyhow::ensure!(!server.has_ended()?, "the server ended by itself");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    crowd.stop.store(true, Ordering::Relaxed);
+    let written = writer.finish()?;
+    let rate = written as f64 / started.elapsed().as_secs_f64();
+    for user in users {
+        user.await?;
+    }
+    drop(store);
+    let mut times = std::mem::take(&mut *crowd.times.lock().await);
+    anyhow::ensure!(!times.is_empty(), "nobody was answered");
+    Ok(Crowd {
+        users: args.users,
+        refresh_seconds: args.refresh,
+        events_per_second_max: most,
+        events_per_second: rate as u64,
+        answers: times.len() as u64,
+        failed: crowd.failed.load(Ordering::Relaxed),
+        p50_ms: percentile(&mut times, 50),
+        p95_ms: percentile(&mut times, 95),
+        p99_ms: percentile(&mut times, 99),
+        most_ms: percentile(&mut times, 100),
+    })
+}
+
+/// Where the server listens: a benchmark has the machine to itself.
+const PORT: u16 = 18_400;
+
+fn configure(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut all = meters();
+    // What comes in meanwhile is an access log.
+    let more = serde_json::json!([
+        {"name": "hits", "unit": "hit", "event_type": "http.request", "aggregation": "count", "group_by": ["method"]},
+        {"name": "hit_bytes", "unit": "byte", "event_type": "http.request", "aggregation": "sum", "value": "bytes"},
+    ]);
+    all.meters.extend(serde_json::from_value::<Vec<_>>(more)?);
+    // JSON is YAML.
+    std::fs::write(folder.join("meters.yaml"), serde_json::to_string(&all)?)?;
+    let text = format!(
+        "[data]\ndir = \"data\"\n[store]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:{PORT}\"\n\
+         [collector.http]\nlisten = \"127.0.0.1:0\"\n\
+         [[collector.sources]]\nname = \"steady\"\nkind = \"log\"\npaths = [\"steady.log\"]\n\
+         [[collector.sources]]\nname = \"burst\"\nkind = \"log\"\npaths = [\"burst.log\"]\n",
+    );
+    let config = folder.join("rentroll.toml");
+    std::fs::write(&config, text)?;
+    Ok(config)
+}
+
+/// The store that the server has, once it answers.
+async fn serving(folder: &Path, server: &mut Watched) -> anyhow::Result<Store> {
+    let until = Instant::now() + START_WAIT;
+    let data = folder.join("data");
+    let ready = || {
+        data.join("clickhouse").join("face.json").exists()
+            && data.join("collector").join("burst.files.json").exists()
+    };
+    while !ready() || tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await.is_err() {
+        anyhow::ensure!(!server.has_ended()?, "the server ended by itself");
+        anyhow::ensure!(Instant::now() < until, "the server did not start in {} s", START_WAIT.as_secs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Store::open(&StoreConfig::embedded(&data)).await.context("cannot reach the server's store")
+}
+
+/// Events a second, from lines that are all there at once.
+async fn burst_rate(store: &Store, path: &Path, month: &Month) -> anyhow::Result<u64> {
+    let before = hits(store).await?;
+    let load = Load { per_second: 10_000_000, tenants: month.tenants, zipf: month.zipf, hot: None };
+    let side = path.with_extension("side");
+    let writer = Writer::start(&side, load)?;
+    while writer.written() < BURST_LINES {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let lines = writer.finish()?;
+    let text = std::fs::read(&side)?;
+    let started = Instant::now();
+    std::io::Write::write_all(&mut std::fs::OpenOptions::new().append(true).open(path)?, &text)?;
+    while hits(store).await? - before < lines {
+        anyhow::ensure!(started.elapsed() < BURST_WAIT, "{lines} lines did not come in");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::fs::remove_file(side)?;
+    Ok((lines as f64 / started.elapsed().as_secs_f64()) as u64)
+}
+
+async fn hits(store: &Store) -> anyhow::Result<u64> {
+    let sql = "SELECT toUInt64(sum(events)) FROM usage_day WHERE meter = 'hits'";
+    Ok(store.client().query(sql).fetch_one().await.map_err(|error| store.error(error))?)
+}
+
+#[derive(Clone)]
+struct Watching {
+    address: String,
+    authorization: String,
+    month: Month,
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
+    times: Arc<Mutex<Vec<f64>>>,
+    counts_from: Instant,
+}
+
+impl Watching {
+    /// One who looks at a dashboard: its panels are asked together, some at once, at each refresh.
+    async fn user(self, number: u32, begins: Duration, refresh: Duration) {
+        tokio::time::sleep(begins).await;
+        let mut random = Random(u64::from(number) + 1);
+        while !self.stop.load(Ordering::Relaxed) {
+            let started = Instant::now();
+            let panels = self.panels(&mut random);
+            let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+            let asked: Vec<_> = panels
+                .into_iter()
+                .map(|path| {
+                    let (watching, gate) = (self.clone(), gate.clone());
+                    tokio::spawn(async move {
+                        // A semaphore that is never closed.
+                        let _one = gate.acquire_owned().await;
+                        watching.ask(&path).await;
+                    })
+                })
+                .collect();
+            for one in asked {
+                let _ = one.await;
+            }
+            tokio::time::sleep(refresh.saturating_sub(started.elapsed())).await;
+        }
+    }
+
+    /// The panels of a tenant's dashboard; tenants are looked at as often as they are busy.
+    fn panels(&self, random: &mut Random) -> Vec<String> {
+        let most = f64::from(self.month.tenants);
+        let uniform = random.below(1 << 30) as f64 / f64::from(1 << 30);
+        let tenant = tenant_name(most.powf(uniform) as u32 - 1);
+        let day = |days: i64| (self.month.from + TimeDelta::days(days)).format("%Y-%m-%d").to_string();
+        let (first, last) = (day(0), day(self.month.days()));
+        let before = day(self.month.days() - 1);
+        let now = Utc::now();
+        let minute = |time: chrono::DateTime<Utc>| time.format("%Y-%m-%dT%H:%MZ").to_string();
+        let (hour_ago, until) = (minute(now - TimeDelta::hours(1)), minute(now));
+        vec![
+            format!("/api/v1/usage?meter=bytes_out&from={first}&to={last}&window=day&tenant={tenant}"),
+            format!("/api/v1/usage?meter=requests&from={first}&to={last}&window=day&tenant={tenant}"),
+            format!("/api/v1/usage?meter=calls&from={first}&to={last}&group_by=method&tenant={tenant}"),
+            format!("/api/v1/usage?meter=compute_ms&from={before}&to={last}&window=hour&tenant={tenant}"),
+            format!(
+                "/api/v1/usage?meter=rows_read&from={before}&to={last}&window=hour&zone=Europe/Berlin&tenant={tenant}"
+            ),
+            format!("/api/v1/usage?meter=hits&from={hour_ago}&to={until}&window=minute"),
+            format!("/api/v1/usage/top?meter=requests&from={before}&to={last}&by=tenant&limit=20"),
+            format!("/api/v1/events?tenant={tenant}&from={before}&to={last}&limit=20"),
+        ]
+    }
+
+    async fn ask(&self, path: &str) {
+        let started = Instant::now();
+        let answer = get(&self.address, path, &self.authorization).await;
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        if started < self.counts_from || self.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        match answer {
+            Ok(200) => self.times.lock().await.push(took),
+            other => {
+                tracing::error!(?other, path, "a panel was not answered");
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The status of an answer that was read to its end.
+async fn get(address: &str, path: &str, authorization: &str) -> anyhow::Result<u16> {
+    use http_body_util::{BodyExt as _, Empty};
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", address).header("authorization", authorization);
+    let answer = sender.send_request(request.body(Empty::<bytes::Bytes>::new())?).await?;
+    let status = answer.status().as_u16();
+    answer.into_body().collect().await?;
+    Ok(status)
+}
