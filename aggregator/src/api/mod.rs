@@ -130,9 +130,9 @@ impl FromRef<Api> for Gate {
 }
 
 /// What a path stands for.
-type PathOf<T> = Result<Path<T>, PathRejection>;
+pub(crate) type PathOf<T> = Result<Path<T>, PathRejection>;
 
-fn segments<T>(path: PathOf<T>) -> Result<T, Problem> {
+pub(crate) fn segments<T>(path: PathOf<T>) -> Result<T, Problem> {
     match path {
         Ok(Path(segments)) => Ok(segments),
         Err(rejection) => {

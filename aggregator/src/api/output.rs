@@ -21,7 +21,7 @@ pub(crate) enum Form {
 pub(crate) const FORMS: [(&str, Form); 2] = [("json", Form::Json), ("csv", Form::Csv)];
 
 /// The form that a request wants of an answer that has both: `format`, or else `accept`.
-pub(crate) struct Wanted(pub(super) Form);
+pub(crate) struct Wanted(pub(crate) Form);
 
 /// The client takes JSON.
 pub(crate) struct TakesJson;
@@ -126,7 +126,7 @@ impl Table {
         Table { header: header.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
     }
 
-    fn write(self) -> Vec<u8> {
+    pub(crate) fn write(self) -> Vec<u8> {
         let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
         // A vector takes every byte, and every row is as long as the header.
         let _ = writer.write_record(self.header.iter().map(|name| guarded(name)));

@@ -116,11 +116,16 @@ impl Params {
         self.one(name)?.map(|text| word(name, text, words)).transpose()
     }
 
-    /// A number from 1 to `most`.
+    /// `limit`: a number from 1 to `most`.
     pub(crate) fn limit(&self, usual: usize, most: usize) -> Result<usize, Problem> {
-        let Some(text) = self.one("limit")? else { return Ok(usual) };
-        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
-        limit.ok_or_else(|| Problem::parameter("limit", text, format!("a whole number from 1 to {most}")))
+        self.whole("limit", usual, most)
+    }
+
+    /// A number from 1 to `most`.
+    pub(crate) fn whole(&self, name: &str, usual: usize, most: usize) -> Result<usize, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(usual) };
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| Problem::parameter(name, text, format!("a whole number from 1 to {most}")))
     }
 
     /// What makes two requests the same question but for the page: all of it, but these.
