@@ -1,6 +1,7 @@
 //! Rentroll from outside: the real binary, the real engine, a real Kafka broker, real files.
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+mod api;
 mod bad_input;
 mod bench;
 mod billing;

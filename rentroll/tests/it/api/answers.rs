@@ -1,0 +1,289 @@
+//! Answers and refusals, by hand.
+
+use serde_json::{Value, json};
+
+use super::{SPAN, Served, event, json as read};
+
+fn served() -> Served {
+    let request = |tenant: &str, id: &str, method: &str, bytes: &str| {
+        event(tenant, "ops/web", id, "http.request", json!({ "method": method, "bytes": bytes }))
+    };
+    Served::with(
+        "",
+        &[
+            request("alpha", "1", "GET", "0.1"),
+            request("alpha", "2", "=1+1", "0.2"),
+            request("beta", "3", "GET", "1000"),
+            event("beta", "ops/web", "4", "job.run", json!({})),
+        ],
+    )
+}
+
+#[test]
+fn the_api_answers_as_it_says() {
+    let served = served();
+    usage(&served);
+    forms(&served);
+    who_may_what(&served);
+    mistakes(&served);
+    registries(&served);
+    portal_tokens(&served);
+    metrics(&served);
+}
+
+fn usage(served: &Served) {
+    let found =
+        served.get(&format!("/api/v1/usage?meter=egress_bytes&{SPAN}&group_by=tenant"), &served.service);
+    let rows = &read(&found)["rows"];
+    assert_eq!((&rows[0]["tenant"], &rows[0]["quantity"]), (&json!("alpha"), &json!("0.3")), "{rows}");
+    assert_eq!((&rows[1]["tenant"], &rows[1]["quantity"]), (&json!("beta"), &json!("1000")), "{rows}");
+    // The same as a body.
+    let body = json!({
+        "meter": "egress_bytes", "from": "2020-01-01", "to": "2100-01-01", "group_by": ["tenant"]
+    });
+    let posted = served.send("POST", "/api/v1/usage", &served.service, &body.to_string());
+    assert_eq!(read(&posted)["rows"], *rows);
+    // Page by page.
+    let mut pages: Vec<Value> = Vec::new();
+    let path = format!("/api/v1/usage?meter=egress_bytes&{SPAN}&group_by=tenant&limit=1");
+    let mut next = path.clone();
+    loop {
+        let found = served.get(&next, &served.service);
+        let page = read(&found);
+        pages.extend(page["rows"].as_array().unwrap().iter().cloned());
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            assert_eq!(found.header("link"), None);
+            break;
+        };
+        next = format!("{path}&cursor={cursor}");
+        let link = found.header("link").unwrap();
+        assert!(link.contains(cursor) && link.ends_with("rel=\"next\""), "{link}");
+    }
+    assert_eq!(Value::from(pages), *rows);
+    let top = read(&served.get(&format!("/api/v1/usage/top?meter=requests&{SPAN}&limit=1"), &served.service));
+    assert_eq!(top["rows"][0]["key"], "alpha", "{top}");
+}
+
+fn forms(served: &Served) {
+    let path = format!("/api/v1/usage?meter=by_method&{SPAN}&group_by=tenant,method");
+    let bearer = format!("Bearer {}", served.service);
+    let with = |more: &[(&str, &str)]| {
+        let headers = [&[("authorization", bearer.as_str())], more].concat();
+        served.exchange("GET", &path, &headers, "")
+    };
+    let csv = with(&[("accept", "text/csv")]);
+    assert!(csv.header("content-type").unwrap().starts_with("text/csv"), "{csv:?}");
+    let lines: Vec<&str> = csv.body.lines().collect();
+    assert_eq!(lines[0], "from,to,tenant,method,quantity,unit,events");
+    assert_eq!(lines[1], "2020-01-01T00:00:00Z,2100-01-01T00:00:00Z,alpha,'=1+1,1,request,1");
+    assert_eq!(served.get(&format!("{path}&format=csv"), &served.service).body, csv.body);
+    let plain = with(&[]);
+    let tag = plain.header("etag").unwrap().to_owned();
+    let known = with(&[("if-none-match", &tag)]);
+    assert_eq!((known.status, known.body.as_str()), (304, ""));
+    assert_eq!(with(&[("accept", "image/png")]).status, 406);
+    let packed = with(&[("accept-encoding", "gzip")]);
+    assert_eq!(packed.header("content-encoding"), Some("gzip"), "{packed:?}");
+    let head = served.exchange("HEAD", &path, &[("authorization", &bearer)], "");
+    assert_eq!((head.status, head.body.as_str(), head.header("etag")), (200, "", Some(tag.as_str())));
+}
+
+fn who_may_what(served: &Served) {
+    let usage = format!("/api/v1/usage?meter=requests&{SPAN}");
+    for headers in [&[][..], &[("authorization", "Basic YTpi")], &[("authorization", "Bearer rr_x_y")]] {
+        let answer = served.exchange("GET", &usage, headers, "");
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate")),
+            (401, Some("Bearer realm=\"rentroll\""))
+        );
+    }
+    let events = |path: &str, token: &str| read(&served.get(path, token))["rows"][0]["events"].clone();
+    assert_eq!(events(&usage, &served.service), 3);
+    for token in [&served.tenant, &served.portal] {
+        assert_eq!(events(&usage, token), 2);
+        assert_eq!(events(&format!("{usage}&tenant=beta"), token), Value::Null);
+        assert_eq!(served.send("PUT", "/api/v1/tenants/alpha", token, "{}").status, 403);
+        assert_eq!(served.get("/api/v1/portal-tokens", token).status, 403);
+    }
+    // A portal's meters, and nothing else.
+    let other = served.get(&format!("/api/v1/usage?meter=egress_bytes&{SPAN}"), &served.portal);
+    assert_eq!(other.status, 422, "{other:?}");
+    assert!(!other.body.contains("p95"), "{other:?}");
+    for path in ["/api/v1/events", "/api/v1/tenants", "/api/v1/events/unmatched"] {
+        assert_eq!(served.get(path, &served.portal).status, 403, "{path}");
+        assert_eq!(served.get(path, &served.tenant).status, 200, "{path}");
+    }
+    let named = |token: &str| {
+        let meters = read(&served.get("/api/v1/meters", token))["meters"].clone();
+        meters
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|meter| meter["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named(&served.portal), ["by_method", "requests"]);
+    assert_eq!(named(&served.tenant), ["by_method", "egress_bytes", "p95", "requests"]);
+    let own = read(&served.get("/api/v1/tokens/self", &served.portal));
+    assert_eq!(
+        (&own["kind"], &own["reads"], &own["sends"]),
+        (&json!("portal"), &json!("tenant"), &json!("nothing"))
+    );
+}
+
+fn mistakes(served: &Served) {
+    let said = |path: &str| {
+        let answer = served.get(&format!("/api/v1/{path}"), &served.admin);
+        let problem = read(&answer);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
+        assert_eq!(problem["status"], answer.status);
+        let id = answer.header("x-request-id").unwrap();
+        assert_eq!(problem["instance"], format!("urn:rentroll:request:{id}"));
+        problem
+    };
+    for (path, status, parameter, given, allowed) in [
+        ("usage?meter=requests&from=2026-01-01", 400, "to", None, "RFC 3339"),
+        ("usage?meter=requests&from=soon&to=2026-01-02", 400, "from", Some("soon"), "RFC 3339"),
+        ("usage?meter=requests&from=2026-01-02&to=2026-01-02", 422, "to", Some("2026-01-02"), "after `from`"),
+        ("usage?meter=requests&from=2026-01-02T00:00:01Z&to=2026-01-03", 422, "from", None, "whole minute"),
+        ("usage?metre=requests", 400, "metre", Some("metre"), "meter"),
+        ("usage?meter=request&from=2026-01-01&to=2026-01-02", 422, "meter", Some("request"), "requests"),
+        ("usage?meter=A&from=2026-01-01&to=2026-01-02", 400, "meter", Some("A"), "a-z"),
+        (
+            "usage?meter=requests&from=2026-01-01&to=2026-01-02&window=year",
+            400,
+            "window",
+            Some("year"),
+            "month",
+        ),
+        (
+            "usage?meter=requests&from=2026-01-01&to=2026-01-02&zone=Mars/X",
+            422,
+            "zone",
+            Some("Mars/X"),
+            "IANA",
+        ),
+        (
+            "usage?meter=requests&from=2026-01-01&to=2026-01-02&filter=a",
+            400,
+            "filter",
+            Some("a"),
+            "key=value",
+        ),
+        ("usage?meter=requests&from=2026-01-01&to=2026-01-02&limit=0", 400, "limit", Some("0"), "1 to 10000"),
+        ("usage?meter=requests&from=2026-01-01&to=2026-01-02&tenant=", 400, "tenant", Some(""), "not empty"),
+        ("events?verdict=fine", 400, "verdict", Some("fine"), "rejected"),
+        ("meters?cursor=x", 400, "cursor", Some("x"), "next_cursor"),
+    ] {
+        let problem = said(path);
+        assert_eq!(
+            (&problem["status"], &problem["parameter"]),
+            (&json!(status), &json!(parameter)),
+            "{problem}"
+        );
+        assert!(given.is_none_or(|given| problem["given"] == given), "{problem}");
+        assert!(problem["allowed"].as_str().unwrap().contains(allowed), "{path}: {problem}");
+    }
+    assert_eq!(said("nowhere")["status"], 404);
+    let method = served.send("PATCH", "/api/v1/usage", &served.admin, "{}");
+    assert_eq!(method.status, 405);
+    assert!(method.header("allow").unwrap().contains("POST"), "{method:?}");
+    let bearer = format!("Bearer {}", served.admin);
+    let post = |kind: &str, body: &str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
+        served.exchange("POST", "/api/v1/usage", &headers, body).status
+    };
+    assert_eq!(post("text/plain", "{}"), 415);
+    assert_eq!(post("application/json", "{"), 400);
+    assert_eq!(post("application/json", &" ".repeat((4 << 20) + 1)), 413);
+}
+
+fn registries(served: &Served) {
+    let admin = &served.admin;
+    let put = |path: &str, body: Value| served.send("PUT", path, admin, &body.to_string());
+    let definition = json!({ "unit": "job", "event_type": "job.run", "aggregation": "count" });
+    let unmatched = read(&served.get("/api/v1/events/unmatched", admin));
+    assert_eq!(
+        (&unmatched["totals"][0]["key"], &unmatched["rows"][0]["tenant"]),
+        (&json!("job.run"), &json!("beta"))
+    );
+    assert_eq!(put("/api/v1/meters/jobs", definition.clone()).status, 201);
+    assert_eq!(read(&put("/api/v1/meters/jobs", definition))["change"], "unchanged");
+    let other = json!({ "unit": "hour", "event_type": "job.run", "aggregation": "count" });
+    let refused = put("/api/v1/meters/jobs", other);
+    assert_eq!((refused.status, &read(&refused)["parameter"]), (422, &json!("unit")));
+    let meter = read(&served.get("/api/v1/meters/jobs", admin));
+    assert_eq!(
+        (&meter["is_in_force"], &meter["versions"][0]["origin"]),
+        (&json!(true), &json!("api")),
+        "{meter}"
+    );
+    assert_eq!(served.send("DELETE", "/api/v1/meters/jobs", admin, "").status, 200);
+    assert_eq!(served.send("DELETE", "/api/v1/meters/none", admin, "").status, 404);
+
+    let tenant =
+        json!({ "name": "Alpha", "organisation": "Greek", "tier": "pro", "tags": { "region": "eu" } });
+    assert_eq!(put("/api/v1/tenants/alpha", tenant).status, 201);
+    let csv = "tenant,name,organisation\r\nbeta,Beta,Greek\r\n";
+    let bearer = format!("Bearer {admin}");
+    let import = |csv: &str, query: &str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "text/csv")];
+        served.exchange("POST", &format!("/api/v1/tenants/import{query}"), &headers, csv)
+    };
+    let refused = import("tenant,tier\r\nbeta, x\r\n", "");
+    assert_eq!((refused.status, &read(&refused)["errors"][0]["line"]), (422, &json!(2)));
+    assert_eq!(read(&import(csv, "?dry_run=true"))["is_applied"], false);
+    assert_eq!(read(&import(csv, ""))["added"], 1);
+    let listed = read(&served.get("/api/v1/tenants?organisation=Greek&limit=1", admin));
+    assert_eq!(listed["tenants"][0]["tenant"], "alpha", "{listed}");
+    let cursor = listed["next_cursor"].as_str().unwrap();
+    let listed =
+        read(&served.get(&format!("/api/v1/tenants?organisation=Greek&limit=1&cursor={cursor}"), admin));
+    assert_eq!((&listed["tenants"][0]["tenant"], &listed["next_cursor"]), (&json!("beta"), &Value::Null));
+    let organisations = read(&served.get("/api/v1/organisations", admin));
+    assert_eq!(organisations["organisations"], json!([{ "organisation": "Greek", "tenants": 2 }]));
+    let own = read(&served.get("/api/v1/tenants", &served.tenant));
+    assert_eq!((own["tenants"].as_array().unwrap().len(), &own["tenants"][0]["tier"]), (1, &json!("pro")));
+    assert_eq!(served.get("/api/v1/tenants/beta", &served.tenant).status, 404);
+    assert_eq!(served.get("/api/v1/tenants/never", &served.tenant).status, 404);
+}
+
+fn portal_tokens(served: &Served) {
+    let body = json!({ "tenant": "beta", "meters": ["requests"], "expires_in": "10m" }).to_string();
+    let made = served.send("POST", "/api/v1/portal-tokens", &served.admin, &body);
+    assert_eq!((made.status, made.header("cache-control")), (201, Some("no-store")));
+    let made = read(&made);
+    let (id, secret) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let usage = format!("/api/v1/usage?meter=requests&{SPAN}");
+    // At once, without waiting for the file to be looked at.
+    assert_eq!(read(&served.get(&usage, secret))["rows"][0]["events"], 1);
+    let listed = served.get("/api/v1/portal-tokens?tenant=beta", &served.admin);
+    assert_eq!(read(&listed)["portal_tokens"][0]["id"], id);
+    assert!(!listed.body.contains(secret));
+    let admin = served.admin.split('_').nth(1).unwrap();
+    assert_eq!(
+        served.send("DELETE", &format!("/api/v1/portal-tokens/{admin}"), &served.admin, "").status,
+        404
+    );
+    assert_eq!(served.send("DELETE", &format!("/api/v1/portal-tokens/{id}"), &served.admin, "").status, 204);
+    assert_eq!(served.get(&usage, secret).status, 401);
+    for wrong in [
+        json!({ "tenant": "beta", "expires_in": "9w" }),
+        json!({ "tenant": "beta", "expires_at": "2020-01-01" }),
+    ] {
+        let refused = served.send("POST", "/api/v1/portal-tokens", &served.admin, &wrong.to_string());
+        assert_eq!(refused.status, 422, "{refused:?}");
+    }
+}
+
+fn metrics(served: &Served) {
+    let metrics = served.exchange("GET", "/metrics", &[], "").body;
+    for line in [
+        "rentroll_api_requests_total{method=\"GET\",route=\"/api/v1/usage\",status=\"200\"} ",
+        "rentroll_api_request_duration_seconds_count{route=\"/api/v1/meters/{meter}\"} ",
+        "rentroll_api_rows_total{route=\"/api/v1/usage\"} ",
+        "rentroll_api_queries{state=\"running\"} ",
+    ] {
+        assert!(metrics.contains(line), "no {line}");
+    }
+}

@@ -1,0 +1,107 @@
+//! The API, as its clients see it.
+
+mod answers;
+mod described;
+mod isolation;
+mod one_door;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rentroll_testing::http::{self, Answer};
+use rentroll_testing::wait_until;
+use serde_json::Value;
+
+use crate::rig::{Rig, Running};
+
+/// A server with two tenants, and tokens of all kinds.
+struct Served {
+    rig: Rig,
+    running: Running,
+    address: SocketAddr,
+    admin: String,
+    service: String,
+    tenant: String,
+    portal: String,
+}
+
+const METERS: &str = "
+- {name: by_method, unit: request, event_type: http.request, aggregation: count, group_by: [method]}
+- {name: p95, unit: byte, event_type: http.request, aggregation: percentile, percentile: 95, value: bytes}
+";
+
+impl Served {
+    /// With these events, as the trusted source `ops` sends them, counted.
+    fn with(config: &str, events: &[Value]) -> Served {
+        let (rig, _) = Rig::receiving(config);
+        let meters = std::fs::read_to_string(rig.path("meters.yaml")).unwrap() + METERS;
+        std::fs::write(rig.path("meters.yaml"), meters).unwrap();
+        let secret =
+            |arguments: &[&str]| rig.ok(&[&["tokens", "create"], arguments].concat()).trim().to_owned();
+        let admin = secret(&["--admin", "--source", "ops"]);
+        let (service, tenant) = (secret(&["--service"]), secret(&["--tenant", "alpha"]));
+        let portal = secret(&["--portal", "alpha", "--meters", "requests,by_method"]);
+        let running = rig.spawn(&["up"]);
+        let address = wait_until(Duration::from_secs(60), || {
+            let said = running.said();
+            // The last thing that is said at the start is where events are received.
+            said.contains("ingest: ").then_some(())?;
+            said.split("http:       http://").nth(1)?.split('/').next()?.parse().ok()
+        });
+        let address = address.unwrap_or_else(|| panic!("never began: {}", running.said()));
+        let served = Served { rig, running, address, admin, service, tenant, portal };
+        let body = Value::from(events.to_vec()).to_string();
+        let sent = served.send("POST", "/api/v1/events", &served.admin, &body);
+        assert!(matches!(sent.status, 204 | 400), "{sent:?}");
+        let counted = wait_until(Duration::from_secs(60), || {
+            let found = served.get(&format!("/api/v1/usage?meter=requests&{SPAN}"), &served.admin);
+            let requests = events.iter().filter(|event| event["type"] == "http.request").count() as u64;
+            (json(&found)["rows"][0]["events"] == requests).then_some(())
+        });
+        assert!(counted.is_some(), "never counted: {}", served.running.said());
+        served
+    }
+
+    fn get(&self, path: &str, token: &str) -> Answer {
+        self.send("GET", path, token, "")
+    }
+
+    fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("authorization", bearer.as_str())];
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        self.exchange(method, path, &headers, body)
+    }
+
+    fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        http::exchange(self.address, &http::request(method, path, headers, body.as_bytes())).unwrap()
+    }
+}
+
+/// Around all events.
+const SPAN: &str = "from=2020-01-01&to=2100-01-01";
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+/// An event of `tenant`, of today.
+fn event(tenant: &str, source: &str, id: &str, kind: &str, data: Value) -> Value {
+    let time = chrono::Utc::now() - chrono::TimeDelta::minutes(5);
+    serde_json::json!({
+        "specversion": "1.0", "id": id, "source": source, "type": kind, "subject": tenant,
+        "time": time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true), "data": data,
+    })
+}
+
+/// Percent-encoded for any place of an address.
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
