@@ -261,6 +261,9 @@ mod tests {
         let text = json("none");
         let whole = Event::from_json_with(text.as_bytes(), &defaults).unwrap();
         assert_eq!(whole, Event::from_json(text.as_bytes()).unwrap());
+        // An attribute that is null is not set.
+        let unset = br#"{"specversion":null,"id":"1","source":"s","type":"t","subject":null,"time":null,"voids":null}"#;
+        assert_eq!(Event::from_json_with(unset, &defaults).unwrap(), bare);
         for patch in [r#"specversion="0.3""#, "subject=7", r#"time="now""#] {
             let text = json(patch);
             let error = Event::from_json_with(text.as_bytes(), &defaults).unwrap_err();

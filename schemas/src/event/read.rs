@@ -83,6 +83,8 @@ fn place_of(name: &str) -> Option<usize> {
 /// The value of an attribute: a text, borrowed where it has no escapes, or what none may be.
 enum Attribute<'a> {
     Text(Cow<'a, str>),
+    /// Null: as if it were not there (section 2.2 of the format).
+    Unset,
     Other,
 }
 
@@ -113,7 +115,7 @@ impl<'de> Visitor<'de> for AttributeVisitor {
     no_text!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
 
     fn visit_unit<E>(self) -> Result<Attribute<'de>, E> {
-        Ok(Attribute::Other)
+        Ok(Attribute::Unset)
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Attribute<'de>, E> {
@@ -137,7 +139,9 @@ impl<'de> Visitor<'de> for AttributeVisitor {
 
 impl<'a> Envelope<'a> {
     fn check(self, defaults: &Defaults<'a>) -> Result<Event<'a>, EventError> {
-        let [version, id, source, kind, tenant, time, voids, amends, data_base64] = self.attributes;
+        let is_set = |attribute: &Attribute<'a>| !matches!(attribute, Attribute::Unset);
+        let [version, id, source, kind, tenant, time, voids, amends, data_base64] =
+            self.attributes.map(|attribute| attribute.filter(is_set));
         let version = match version {
             None if defaults.specversion => Cow::Borrowed("1.0"),
             version => required("specversion", version, 16)?,
@@ -409,7 +413,7 @@ fn required<'a>(
 ) -> Result<Cow<'a, str>, EventError> {
     let text = match given {
         None => return Err(EventError::new(name, "missing")),
-        Some(Attribute::Other) => return Err(EventError::new(name, "must be a string")),
+        Some(Attribute::Other | Attribute::Unset) => return Err(EventError::new(name, "must be a string")),
         Some(Attribute::Text(text)) => text,
     };
     if text.is_empty() {
