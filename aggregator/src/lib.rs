@@ -27,6 +27,7 @@ mod lane;
 pub mod meters;
 pub mod metrics;
 pub mod names;
+pub mod openmeter;
 pub mod plan;
 pub mod repair;
 pub mod rollup;

@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
 use rentroll_aggregator::api::{self, EventsDoor};
+use rentroll_aggregator::openmeter;
 use rentroll_aggregator::usage::Usage;
 use rentroll_collector::http::door::IngestDoor;
 use rentroll_dashboards::ConsoleState;
@@ -46,7 +47,7 @@ pub fn console(
     rentroll_dashboards::router(state.with_health(Arc::new(probe)))
 }
 
-/// The API over `store`; events go through the door that `door` gives, if any.
+/// The API over `store`, and OpenMeter's beside it; events go through the door that `door` gives, if any.
 ///
 /// # Errors
 /// The tokens' file.
@@ -54,11 +55,11 @@ pub fn api(
     config: &Config,
     store: &Store,
     meters: &LiveMeters,
-    catalogue: Option<&Catalogue>,
+    catalogue: Option<Arc<Catalogue>>,
     door: impl Fn() -> Option<IngestDoor> + Send + Sync + 'static,
     registry: &Registry,
 ) -> anyhow::Result<Router> {
-    let zone = catalogue.map_or(chrono_tz::Tz::UTC, |catalogue| catalogue.time_zone);
+    let zone = catalogue.as_ref().map_or(chrono_tz::Tz::UTC, |catalogue| catalogue.time_zone);
     let events: EventsDoor = Arc::new(move |request| {
         let door = door()?;
         Some(Box::pin(async move { door.handle(request).await.map(Body::new) }))
@@ -71,7 +72,7 @@ pub fn api(
         events: Some(events),
     };
     let api = api::open(setup, registry)?;
-    Ok(api::router(api))
+    Ok(api::router(api.clone()).merge(openmeter::router(api, catalogue)))
 }
 
 fn show(part: PartHealth) -> HealthCheck {

@@ -166,7 +166,7 @@ impl System {
         let address = listener.local_addr().context("cannot tell the address listened on")?;
         let console = match (parts.console, &store) {
             (true, Some(store)) => {
-                let api = http::api(config, store, &meters, catalogue.as_deref(), ingest.door(), &registry)?;
+                let api = http::api(config, store, &meters, catalogue.clone(), ingest.door(), &registry)?;
                 Some(api.merge(http::console(store, &meters, catalogue, &health)))
             }
             _ => None,
