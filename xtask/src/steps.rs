@@ -55,6 +55,12 @@ pub(crate) const ALL: &[Step] = &[
         run: grafana,
     },
     Step {
+        name: "api",
+        about: "schemathesis holds the API against the description that it serves",
+        is_optional: false,
+        run: api,
+    },
+    Step {
         name: "page",
         about: "the console in headless Chromium; pictures in target/screenshots",
         is_optional: false,
@@ -228,6 +234,21 @@ fn prometheus(_: &mut Bench) -> Result<()> {
 fn grafana(bench: &mut Bench) -> Result<()> {
     let store = bench.chain()?.store.clone();
     store.add_to(node_test(bench)).dir(workspace::root().join("dashboards/grafana/check")).run()
+}
+
+fn api(bench: &mut Bench) -> Result<()> {
+    bench.build()?;
+    let server = Server::start("api", &bench.tools.chdb_library)?;
+    let token = server.token(&["--admin", "--source", "ops"])?;
+    let with_token = |run: Run| run.env("RENTROLL_API_TOKEN", &token);
+    with_token(Run::new(bench.tools.python.program("python")))
+        .arg("tests/api/load.py")
+        .env("RENTROLL_API_URL", &server.url)
+        .run()?;
+    with_token(Run::new(bench.tools.python.program("schemathesis")))
+        .args(["--config-file", "tests/api/schemathesis.toml", "run"])
+        .arg(format!("{}/api/v1/openapi.json", server.url))
+        .run()
 }
 
 fn page(bench: &mut Bench) -> Result<()> {

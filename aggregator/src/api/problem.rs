@@ -380,3 +380,26 @@ fn shorten(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_section_in_the_documentation() {
+        for kind in Kind::ALL {
+            let (slug, _, status) = kind.words();
+            let section = format!("\n### {slug}\n{}. ", status.as_u16());
+            assert!(super::super::describe::DOCS.contains(&section), "{section}");
+        }
+        let sections = super::super::describe::DOCS.matches("\n### ").count();
+        assert_eq!(sections, Kind::ALL.len());
+    }
+
+    #[test]
+    fn what_is_repeated_is_cut_between_letters() {
+        let long = "é".repeat(GIVEN_LETTERS_MAX + 1);
+        assert_eq!(shorten(&long).chars().count(), GIVEN_LETTERS_MAX + 1);
+        assert_eq!(shorten("é"), "é");
+    }
+}

@@ -106,8 +106,11 @@ fn announce(config: &Config, system: &System, parts: Parts) {
         };
         eprintln!("store:      {} ({whose}, user {})", store.url(), store.user());
     }
-    let what =
-        if parts.console { "console, /healthz, /readyz, /metrics" } else { "/healthz, /readyz, /metrics" };
+    let what = if parts.console {
+        "console, /api/v1, /healthz, /readyz, /metrics"
+    } else {
+        "/healthz, /readyz, /metrics"
+    };
     eprintln!("http:       http://{}/ ({what})", system.address);
     if let Some(url) = system.ingest_url() {
         eprintln!("ingest:     {url}");
