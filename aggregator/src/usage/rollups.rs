@@ -209,12 +209,7 @@ impl Rows<'_> {
         conditions: &[String],
         params: &mut Params,
     ) -> Vec<String> {
-        let table = match self.part.source {
-            Source::Day => Table::Days,
-            Source::Hour => Table::Hours,
-            Source::Minute | Source::Events => Table::Minutes,
-        };
-        let table = ask.scope().table(table);
+        let table = ask.scope().table(table(self.part.source));
         let mut conditions = conditions.to_vec();
         conditions.push(stretches_sql(&self.part.stretches, params));
         let conditions = conditions.join(" AND ");
@@ -226,6 +221,15 @@ impl Rows<'_> {
             )
         };
         meter_rows(self.meter, self.value, lists, params).into_iter().map(select).collect()
+    }
+}
+
+/// The rollup table of a source.
+pub(super) fn table(source: Source) -> Table {
+    match source {
+        Source::Day => Table::Days,
+        Source::Hour => Table::Hours,
+        Source::Minute | Source::Events => Table::Minutes,
     }
 }
 

@@ -1,12 +1,18 @@
 //! Events, looked for: did mine count, and if not, why not?
+//!
+//! What was stored, what was refused and what came under another one's identity are three tables, searched together in the order of
+//! time. Of each only keys are read until a page is full; then its events are read by the sort key.
+
+mod cursor;
+mod page;
+mod search;
+mod verdict;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use rentroll_schemas::Quantity;
 use serde::{Deserialize, Serialize};
-
-use super::{Scoped, UsageError};
 
 /// Most events of one page.
 pub const EVENTS_MAX: usize = 1_000;
@@ -27,7 +33,7 @@ pub enum Verdict {
     Amended,
     /// Stored; takes back another event, and counts nothing itself.
     Void,
-    /// Stored a second time by an aggregator that did not know that it was succeeded; the first one counts.
+    /// Stored once more, with the same time, by an aggregator that did not know that it was succeeded; the first one counts.
     Copy,
     /// Refused.
     Rejected,
@@ -139,7 +145,8 @@ pub struct FoundEvent {
     /// Of a reject: its place in its source.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: String,
-    /// The meters that match it, in the order of their names: what they count of it, were it not corrected.
+    /// The meters that match it, in the order of their names: what they count of it, were it not corrected. None of a void, a reject or
+    /// a conflict.
     pub meters: Vec<Counted>,
     /// The corrections in force that name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -161,14 +168,4 @@ pub struct EventPage {
     pub events: Vec<FoundEvent>,
     /// What to give as [`EventQuery::cursor`] to go on; `None` at the end.
     pub next: Option<String>,
-}
-
-impl Scoped {
-    /// Looks for events.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn events(&self, query: &EventQuery) -> Result<EventPage, UsageError> {
-        Err(UsageError::parameter("limit", query.limit, "not yet"))
-    }
 }

@@ -1,10 +1,15 @@
 //! What there is: meters and whether they are alive, events that no meter counts, tenants, values of dimensions.
 
+mod meters;
+mod not_counted;
+mod tenants;
+mod values;
+
 use chrono::{DateTime, Utc};
 use rentroll_schemas::meter::Aggregation;
 use serde::Serialize;
 
-use super::{Scoped, UsageError};
+pub use tenants::TENANTS_MAX;
 
 /// A span of time, [from, to), whole minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -104,59 +109,4 @@ pub struct GroupValue {
     pub value: String,
     /// Events that have it.
     pub events: u64,
-}
-
-impl Scoped {
-    /// The meters that may be seen, in the order of their names, and what they counted in the span.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn meter_states(&self, span: Span) -> Result<Vec<MeterState>, UsageError> {
-        Err(UsageError::parameter("from", span.from, "not yet"))
-    }
-
-    /// The stored events of the span that no meter matches, by type and tenant; at most `rows` of the latter. For a scope with some
-    /// meters alone: nothing.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn unmatched(&self, span: Span, rows: usize) -> Result<NotCounted, UsageError> {
-        Err(UsageError::parameter("rows", rows, format!("not yet {}", span.from)))
-    }
-
-    /// The events of the span that a meter matches and could not count, since their value is missing or not a number, by meter and
-    /// tenant; at most `rows` of the latter.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn without_value(&self, span: Span, rows: usize) -> Result<NotCounted, UsageError> {
-        Err(UsageError::parameter("rows", rows, format!("not yet {}", span.from)))
-    }
-
-    /// The tenants that have usage, in the order of their names: `limit` of those that contain `search`, whatever the case, after the
-    /// name `after`.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn tenants(
-        &self,
-        search: Option<&str>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<TenantPage, UsageError> {
-        Err(UsageError::parameter("limit", limit, format!("not yet {search:?} {after:?}")))
-    }
-
-    /// The values that a dimension has in the events that a meter counts in the span, most events first.
-    ///
-    /// # Errors
-    /// As [`Scoped::query`].
-    pub async fn group_values(
-        &self,
-        meter: &str,
-        dimension: &str,
-        span: Span,
-    ) -> Result<Vec<GroupValue>, UsageError> {
-        Err(UsageError::parameter("dimension", dimension, format!("not yet {meter} {}", span.from)))
-    }
 }

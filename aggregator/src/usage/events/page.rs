@@ -1,0 +1,371 @@
+//! The events of a page, whole: read by the sort key, with what became of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use clickhouse::Row;
+use rentroll_schemas::{Event, Quantity};
+use serde::Deserialize;
+
+use super::cursor::Key;
+use super::search::{CONFLICTS, EVENTS, REJECTS};
+use super::verdict::Judges;
+use super::{CorrectedBy, FoundEvent, LogPlace, Verdict};
+use crate::usage::UsageError;
+use crate::usage::ask::{Ask, Params};
+use crate::usage::scope::Table;
+
+/// A key, and what leads to its row.
+pub(super) struct Located {
+    pub(super) key: Key,
+    pub(super) tenant: String,
+    pub(super) kind: String,
+}
+
+#[derive(Row, Deserialize)]
+struct EventRow {
+    identity_hex: String,
+    tenant: String,
+    kind: String,
+    source: String,
+    event_id: String,
+    moment: i64,
+    arrived: i64,
+    is_void: u8,
+    topic: String,
+    log_partition: u16,
+    log_batch: u64,
+    numbers: Vec<(String, i128)>,
+    texts: Vec<(String, String)>,
+}
+
+#[derive(Row, Deserialize)]
+struct RejectRow {
+    identity_hex: String,
+    tenant: String,
+    source: String,
+    place: String,
+    reason: String,
+    field: String,
+    detail: String,
+    arrived: i64,
+    topic: String,
+    log_partition: u16,
+    log_batch: u64,
+    kind: String,
+    event_id: String,
+    time: String,
+}
+
+#[derive(Row, Deserialize)]
+struct ConflictRow {
+    identity_hex: String,
+    arrived: i64,
+    event: String,
+    topic: String,
+    log_partition: u16,
+    log_batch: u64,
+}
+
+/// The events of these keys, in their order.
+pub(super) async fn read(
+    ask: &Ask<'_>,
+    visible: &Judges,
+    judges: &Judges,
+    keys: &[Located],
+) -> Result<Vec<FoundEvent>, UsageError> {
+    let reader = Reader { ask, visible, judges };
+    let of = |kind: u8| -> Vec<&Located> { keys.iter().filter(|located| located.key.kind == kind).collect() };
+    let mut found: HashMap<Key, FoundEvent> = HashMap::new();
+    found.extend(reader.stored(&of(EVENTS)).await?);
+    found.extend(reader.rejects(&of(REJECTS)).await?);
+    found.extend(reader.conflicts(&of(CONFLICTS)).await?);
+    let mut events: Vec<FoundEvent> = keys.iter().filter_map(|located| found.remove(&located.key)).collect();
+    reader.add_storing(&mut events).await?;
+    Ok(events)
+}
+
+struct Reader<'a> {
+    ask: &'a Ask<'a>,
+    visible: &'a Judges,
+    judges: &'a Judges,
+}
+
+fn millis(at: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(at).unwrap_or_default()
+}
+
+impl Reader<'_> {
+    async fn stored(&self, located: &[&Located]) -> Result<Vec<(Key, FoundEvent)>, UsageError> {
+        if located.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut params = Params::default();
+        let column =
+            |of: fn(&Located) -> String| located.iter().map(|located| of(located)).collect::<Vec<_>>();
+        let tenants = params.texts(&column(|located| located.tenant.clone()));
+        let kinds = params.texts(&column(|located| located.kind.clone()));
+        let times = params.numbers(located.iter().map(|located| located.key.moment).collect());
+        let sql = format!(
+            "SELECT lower(hex(identity)) AS identity_hex, tenant, type AS kind, source, id AS event_id, \
+             toUnixTimestamp64Micro(time) AS moment, toUnixTimestamp64Milli(arrived_at) AS arrived, \
+             toUInt8(correction = 'voids') AS is_void, toString(log_topic) AS topic, log_partition, log_batch, \
+             measures AS numbers, dimensions AS texts FROM {} \
+             WHERE (tenant, type, time) IN (SELECT one.1, one.2, fromUnixTimestamp64Micro(one.3) FROM (\
+             SELECT arrayJoin(arrayZip({tenants}, {kinds}, {times})) AS one))",
+            self.ask.scope().table(Table::Events)
+        );
+        let rows: Vec<EventRow> = self.ask.fetch(&sql, &params).await?;
+        let rows: BTreeMap<Key, EventRow> = rows.into_iter().map(|row| (key(&row), row)).collect();
+        // Of several rows of one identity the one that arrived first counts: as `effective` has it.
+        let mut first: HashMap<&str, &Key> = HashMap::new();
+        for key in rows.keys() {
+            let order = |key: &Key| (key.arrived, key.partition, key.batch);
+            let held = first.entry(&key.identity).or_insert(key);
+            if order(key) < order(held) {
+                *held = key;
+            }
+        }
+        let mut corrections = self.corrections(located).await?;
+        let mut found = Vec::with_capacity(located.len());
+        for Located { key, .. } in located {
+            let Some(row) = rows.get(key) else { continue };
+            let corrected_by = corrections.remove(&key.identity).unwrap_or_default();
+            let is_first = first.get(key.identity.as_str()).is_none_or(|first| *first == key);
+            found.push((key.clone(), self.event(row, corrected_by, is_first)));
+        }
+        Ok(found)
+    }
+
+    fn event(&self, row: &EventRow, corrected_by: Vec<CorrectedBy>, is_first: bool) -> FoundEvent {
+        let measures: BTreeMap<String, Quantity> =
+            row.numbers.iter().map(|(name, nanos)| (name.clone(), Quantity::from_nanos(*nanos))).collect();
+        let event = Event {
+            id: row.event_id.as_str().into(),
+            source: row.source.as_str().into(),
+            kind: row.kind.as_str().into(),
+            tenant: row.tenant.as_str().into(),
+            time: DateTime::from_timestamp_micros(row.moment).unwrap_or_default(),
+            measures: measures.iter().map(|(name, value)| (name.as_str().into(), *value)).collect(),
+            dimensions: row
+                .texts
+                .iter()
+                .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+                .collect(),
+            correction: None,
+        };
+        let is_void = row.is_void != 0;
+        let verdict = match corrected_by.first() {
+            _ if !is_first => Verdict::Copy,
+            _ if is_void => Verdict::Void,
+            Some(_) if corrected_by.iter().any(|by| by.is_amendment) => Verdict::Amended,
+            Some(_) => Verdict::Voided,
+            None => self.judges.verdict(&event),
+        };
+        FoundEvent {
+            id: row.event_id.clone(),
+            source: row.source.clone(),
+            kind: row.kind.clone(),
+            tenant: row.tenant.clone(),
+            time: Some(event.time),
+            arrived_at: millis(row.arrived),
+            stored_at: None,
+            verdict,
+            reason: String::new(),
+            field: String::new(),
+            detail: String::new(),
+            place: String::new(),
+            meters: if is_void { Vec::new() } else { self.visible.of(&event) },
+            corrected_by,
+            dimensions: row.texts.iter().cloned().collect(),
+            measures,
+            identity: row.identity_hex.clone(),
+            log: LogPlace { topic: row.topic.clone(), partition: row.log_partition, batch: row.log_batch },
+        }
+    }
+
+    /// The corrections in force that name these events, by identity.
+    async fn corrections(
+        &self,
+        located: &[&Located],
+    ) -> Result<HashMap<String, Vec<CorrectedBy>>, UsageError> {
+        let mut params = Params::default();
+        let tenants: BTreeSet<String> = located.iter().map(|located| located.tenant.clone()).collect();
+        let tenants = params.texts(&tenants.into_iter().collect::<Vec<_>>());
+        let identities: Vec<String> = located.iter().map(|located| located.key.identity.clone()).collect();
+        let in_force = self.ask.scope().corrections(
+            "lower(hex(corrects)) AS original, toUInt8(correction = 'amends') AS is_amendment, id AS by_id",
+            &format!("tenant IN {tenants}"),
+        );
+        let sql = format!(
+            "SELECT original, by_id, is_amendment FROM ({in_force}) WHERE original IN {} ORDER BY original, by_id",
+            params.texts(&identities)
+        );
+        let rows: Vec<(String, String, u8)> = self.ask.fetch(&sql, &params).await?;
+        let mut corrections: HashMap<String, Vec<CorrectedBy>> = HashMap::new();
+        for (original, id, is_amendment) in rows {
+            let by = CorrectedBy { id, is_amendment: is_amendment != 0 };
+            let of_original = corrections.entry(original).or_default();
+            // A correction that is stored twice is one.
+            if !of_original.contains(&by) {
+                of_original.push(by);
+            }
+        }
+        Ok(corrections)
+    }
+
+    async fn rejects(&self, located: &[&Located]) -> Result<Vec<(Key, FoundEvent)>, UsageError> {
+        let Some((params, conditions)) = found_by_identity(located, "rejected_at") else {
+            return Ok(Vec::new());
+        };
+        let sql = format!(
+            "SELECT lower(hex(identity)) AS identity_hex, tenant, source, place, reason, field, detail, \
+             toUnixTimestamp64Milli(rejected_at) AS arrived, toString(log_topic) AS topic, log_partition, log_batch, \
+             JSONExtractString(bytes, 'type') AS kind, JSONExtractString(bytes, 'id') AS event_id, \
+             JSONExtractString(bytes, 'time') AS time FROM {} WHERE {conditions}",
+            self.ask.scope().table(Table::Rejects)
+        );
+        let rows: Vec<RejectRow> = self.ask.fetch(&sql, &params).await?;
+        let found = |row: RejectRow| {
+            let key = Key {
+                moment: row.arrived * 1_000,
+                kind: REJECTS,
+                identity: row.identity_hex.clone(),
+                arrived: row.arrived,
+                partition: row.log_partition,
+                batch: row.log_batch,
+            };
+            let event = FoundEvent {
+                id: row.event_id,
+                source: row.source,
+                kind: row.kind,
+                tenant: row.tenant,
+                time: row.time.parse().ok(),
+                arrived_at: millis(row.arrived),
+                stored_at: None,
+                verdict: Verdict::Rejected,
+                reason: row.reason,
+                field: row.field,
+                detail: row.detail,
+                place: row.place,
+                meters: Vec::new(),
+                corrected_by: Vec::new(),
+                measures: BTreeMap::new(),
+                dimensions: BTreeMap::new(),
+                identity: row.identity_hex,
+                log: LogPlace { topic: row.topic, partition: row.log_partition, batch: row.log_batch },
+            };
+            (key, event)
+        };
+        Ok(rows.into_iter().map(found).collect())
+    }
+
+    async fn conflicts(&self, located: &[&Located]) -> Result<Vec<(Key, FoundEvent)>, UsageError> {
+        let Some((params, conditions)) = found_by_identity(located, "arrived_at") else {
+            return Ok(Vec::new());
+        };
+        let sql = format!(
+            "SELECT lower(hex(identity)) AS identity_hex, toUnixTimestamp64Milli(arrived_at) AS arrived, event, \
+             toString(log_topic) AS topic, log_partition, log_batch FROM {} WHERE {conditions}",
+            self.ask.scope().table(Table::Conflicts)
+        );
+        let rows: Vec<ConflictRow> = self.ask.fetch(&sql, &params).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            // It is as the aggregator wrote it.
+            let Ok(event) = Event::from_json(row.event.as_bytes()) else { continue };
+            let key = Key {
+                moment: event.time.timestamp_micros(),
+                kind: CONFLICTS,
+                identity: row.identity_hex.clone(),
+                arrived: row.arrived,
+                partition: row.log_partition,
+                batch: row.log_batch,
+            };
+            let event = FoundEvent {
+                id: event.id.to_string(),
+                source: event.source.to_string(),
+                kind: event.kind.to_string(),
+                tenant: event.tenant.to_string(),
+                time: Some(event.time),
+                arrived_at: millis(row.arrived),
+                stored_at: None,
+                verdict: Verdict::Conflict,
+                reason: String::new(),
+                field: String::new(),
+                detail: String::new(),
+                place: String::new(),
+                meters: Vec::new(),
+                corrected_by: Vec::new(),
+                measures: event.measures.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+                dimensions: event
+                    .dimensions
+                    .iter()
+                    .map(|(name, text)| (name.to_string(), text.to_string()))
+                    .collect(),
+                identity: row.identity_hex,
+                log: LogPlace { topic: row.topic, partition: row.log_partition, batch: row.log_batch },
+            };
+            found.push((key, event));
+        }
+        Ok(found)
+    }
+
+    /// Adds when batches were stored. A log that was made anew has batches with the places of earlier ones: that of an event is the first
+    /// that was written after its arrival.
+    async fn add_storing(&self, events: &mut [FoundEvent]) -> Result<(), UsageError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut params = Params::default();
+        let topics: Vec<String> = events.iter().map(|event| event.log.topic.clone()).collect();
+        let numbers = |of: fn(&FoundEvent) -> i64| events.iter().map(of).collect::<Vec<_>>();
+        let sql = format!(
+            "SELECT toString(topic), partition, first, toUnixTimestamp64Milli(written_at) FROM {} \
+             WHERE (topic, partition, first) IN (SELECT one.1, toUInt16(one.2), toUInt64(one.3) FROM (\
+             SELECT arrayJoin(arrayZip({}, {}, {})) AS one))",
+            self.ask.scope().table(Table::Batches),
+            params.texts(&topics),
+            params.numbers(numbers(|event| i64::from(event.log.partition))),
+            params.numbers(numbers(|event| i64::try_from(event.log.batch).unwrap_or(i64::MAX))),
+        );
+        let rows: Vec<(String, u16, u64, i64)> = self.ask.fetch(&sql, &params).await?;
+        let mut written: HashMap<(String, u16, u64), Vec<i64>> = HashMap::new();
+        for (topic, partition, first, at) in rows {
+            written.entry((topic, partition, first)).or_default().push(at);
+        }
+        for event in events {
+            let place = (event.log.topic.clone(), event.log.partition, event.log.batch);
+            let after = |at: &&i64| **at >= event.arrived_at.timestamp_millis();
+            let times = written.get(&place).map_or(&[][..], Vec::as_slice);
+            event.stored_at = times.iter().filter(after).min().map(|at| millis(*at));
+        }
+        Ok(())
+    }
+}
+
+fn key(row: &EventRow) -> Key {
+    Key {
+        moment: row.moment,
+        kind: EVENTS,
+        identity: row.identity_hex.clone(),
+        arrived: row.arrived,
+        partition: row.log_partition,
+        batch: row.log_batch,
+    }
+}
+
+/// The conditions that find rows by their identities and their arrivals.
+fn found_by_identity(located: &[&Located], arrival: &str) -> Option<(Params, String)> {
+    let first = located.iter().map(|located| located.key.arrived).min()?;
+    let last = located.iter().map(|located| located.key.arrived).max()?;
+    let mut params = Params::default();
+    let identities: Vec<String> = located.iter().map(|located| located.key.identity.clone()).collect();
+    let conditions = format!(
+        "lower(hex(identity)) IN {} AND {arrival} >= fromUnixTimestamp64Milli({}) AND {arrival} <= fromUnixTimestamp64Milli({})",
+        params.texts(&identities),
+        params.number(first),
+        params.number(last)
+    );
+    Some((params, conditions))
+}

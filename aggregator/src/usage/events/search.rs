@@ -1,0 +1,329 @@
+//! The search: keys of what is looked for, a page of them.
+
+use chrono::{TimeDelta, Utc};
+use clickhouse::Row;
+use rentroll_schemas::meter::Meter;
+use rentroll_schemas::window::FUTURE;
+use serde::Deserialize;
+
+use super::cursor::Key;
+use super::page::{self, Located};
+use super::verdict::{self, Judges, STORED};
+use super::{EVENTS_MAX, EventPage, EventQuery, Order, Verdict};
+use crate::usage::ask::{Ask, Params};
+use crate::usage::scope::Table;
+use crate::usage::{Scoped, UsageError, plan};
+
+/// How far from where a search begins it looks at first, and next, in seconds: the newest events of a tenant are found without a look
+/// at all its others.
+const LOOKS: [i64; 4] = [3_600, 86_400, 7 * 86_400, 40 * 86_400];
+const SECOND: i64 = 1_000_000;
+
+/// The places of the tables in a key.
+pub(super) const EVENTS: u8 = 0;
+pub(super) const REJECTS: u8 = 1;
+pub(super) const CONFLICTS: u8 = 2;
+
+#[derive(Row, Deserialize)]
+struct KeyRow {
+    moment: i64,
+    identity_hex: String,
+    arrived: i64,
+    log_partition: u16,
+    log_batch: u64,
+    tenant: String,
+    kind: String,
+}
+
+impl Scoped {
+    /// Looks for events.
+    ///
+    /// # Errors
+    /// As [`Scoped::query`].
+    pub async fn events(&self, query: &EventQuery) -> Result<EventPage, UsageError> {
+        let ask = self.ask("name a tenant, or ask for a shorter span with `from` and `to`");
+        let search = Search::new(&ask, query, &self.usage.meters.now())?;
+        let mut after = search.after.clone();
+        let mut events = Vec::new();
+        loop {
+            let missing = query.limit - events.len();
+            let mut keys = search.keys(after.as_ref(), missing + 1).await?;
+            let is_last = keys.len() <= missing;
+            keys.truncate(missing);
+            after = keys.last().map(|located| located.key.clone()).or(after);
+            events.extend(page::read(&ask, &search.visible, &search.judges, &keys).await?);
+            // Only a look at the whole event tells a copy from what it is one of.
+            events.retain(|event: &super::FoundEvent| search.wanted.contains(&event.verdict));
+            if is_last {
+                return Ok(EventPage { events, next: None });
+            }
+            if events.len() == query.limit {
+                return Ok(EventPage { events, next: after.map(|key| key.to_string()) });
+            }
+        }
+    }
+}
+
+/// What is looked for, checked.
+struct Search<'a> {
+    ask: &'a Ask<'a>,
+    query: &'a EventQuery,
+    /// The meters that may be seen.
+    visible: Judges,
+    /// Those that verdicts are made by: the one that is asked for, or all.
+    judges: Judges,
+    wanted: Vec<Verdict>,
+    after: Option<Key>,
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        ask: &'a Ask<'a>,
+        query: &'a EventQuery,
+        meters: &rentroll_schemas::meter::Meters,
+    ) -> Result<Self, UsageError> {
+        if !(1..=EVENTS_MAX).contains(&query.limit) {
+            return Err(UsageError::parameter("limit", query.limit, format!("1 to {EVENTS_MAX}")));
+        }
+        if let (Some(from), Some(to)) = (query.from, query.to)
+            && from >= to
+        {
+            let allowed = format!("after `from`, {}", from.to_rfc3339());
+            return Err(UsageError::parameter("to", to.to_rfc3339(), allowed));
+        }
+        let after = match &query.cursor {
+            None => None,
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|()| UsageError::parameter("cursor", text, "what a page gave as its `next`"))?,
+            ),
+        };
+        let shown = |meter: &&Meter| ask.scope().shows_meter(&meter.name);
+        let visible = Judges(meters.meters.iter().filter(shown).cloned().collect());
+        let judges = match &query.meter {
+            None => visible.clone(),
+            Some(name) => {
+                plan::find(ask.scope(), meters, name)?;
+                Judges(meters.versions(name).cloned().collect())
+            }
+        };
+        let all = STORED.into_iter().chain([Verdict::Rejected, Verdict::Conflict]);
+        let wanted = all.filter(|verdict| query.verdicts.is_empty() || query.verdicts.contains(verdict));
+        let wanted = wanted.collect();
+        Ok(Search { ask, query, visible, judges, wanted, after })
+    }
+
+    fn is_newest_first(&self) -> bool {
+        self.query.order == Order::NewestFirst
+    }
+
+    /// Whether only events that some meters match are looked for: what was refused was not looked at by any.
+    fn is_of_meters(&self) -> bool {
+        self.query.meter.is_some() || !self.ask.scope().shows_all_meters()
+    }
+
+    /// The next keys, in order.
+    async fn keys(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Located>, UsageError> {
+        let mut keys = Vec::new();
+        for (from, to) in self.looks(after) {
+            let missing = limit - keys.len();
+            let mut found = Vec::new();
+            if self.wanted.iter().any(|verdict| STORED.contains(verdict)) {
+                found.extend(self.stored(after, from, to, missing).await?);
+            }
+            if !self.is_of_meters() {
+                for (verdict, kind) in [(Verdict::Rejected, REJECTS), (Verdict::Conflict, CONFLICTS)] {
+                    if self.wanted.contains(&verdict) {
+                        found.extend(self.not_stored(kind, after, from, to, missing).await?);
+                    }
+                }
+            }
+            found.sort_by(|one, other| match self.is_newest_first() {
+                true => other.key.cmp(&one.key),
+                false => one.key.cmp(&other.key),
+            });
+            keys.extend(found.into_iter().take(missing));
+            if keys.len() == limit {
+                break;
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The stretches that are looked at one after another, in microseconds.
+    fn looks(&self, after: Option<&Key>) -> Vec<(i64, i64)> {
+        let micros = |time: chrono::DateTime<Utc>| time.timestamp_micros();
+        let mut from = self.query.from.map_or(0, micros);
+        // Nothing that is stored is of a later time.
+        let latest = Utc::now() + FUTURE + TimeDelta::days(1);
+        let mut to = self.query.to.map_or(i64::MAX, micros).min(micros(latest));
+        // What is after a key may still have its time.
+        match (after, self.is_newest_first()) {
+            (Some(key), true) => to = to.min(key.moment + 1),
+            (Some(key), false) => from = from.max(key.moment),
+            (None, _) => {}
+        }
+        let mut looks = Vec::new();
+        for look in LOOKS {
+            if from >= to {
+                return looks;
+            }
+            let look = look * SECOND;
+            if self.is_newest_first() {
+                let begins = from.max(to - look);
+                looks.push((begins, to));
+                to = begins;
+            } else {
+                let ends = to.min(from.saturating_add(look));
+                looks.push((from, ends));
+                from = ends;
+            }
+        }
+        if from < to {
+            looks.push((from, to));
+        }
+        looks
+    }
+
+    /// Conditions that all tables have columns for.
+    fn common(&self, kind: &str, id: &str, params: &mut Params) -> Vec<String> {
+        let query = self.query;
+        let mut conditions = Vec::new();
+        for (column, value) in [("tenant", &query.tenant), ("source", &query.source), (kind, &query.kind)] {
+            if let Some(value) = value {
+                conditions.push(format!("{column} = {}", params.text(value)));
+            }
+        }
+        if let Some(value) = query.id.as_ref().filter(|_| !id.is_empty()) {
+            conditions.push(format!("{id} = {}", params.text(value)));
+        }
+        conditions
+    }
+
+    /// A query of keys, in order.
+    fn ordered(
+        &self,
+        kind: u8,
+        after: Option<&Key>,
+        limit: usize,
+        columns: &str,
+        from: &str,
+        params: &mut Params,
+    ) -> String {
+        let order = "moment, identity_hex, arrived, log_partition, log_batch";
+        let (sign, direction) = if self.is_newest_first() { ("<", "DESC") } else { (">", "ASC") };
+        let after = match after {
+            None => "1".to_owned(),
+            Some(key) => format!(
+                "(moment, {kind}, identity_hex, arrived, log_partition, log_batch) {sign} \
+                 ({moment}, {of}, {identity}, {arrived}, {partition}, toUInt64({batch}))",
+                moment = params.number(key.moment),
+                of = key.kind,
+                identity = params.text(&key.identity),
+                arrived = params.number(key.arrived),
+                partition = key.partition,
+                batch = key.batch,
+            ),
+        };
+        let ordered: Vec<String> = order.split(", ").map(|column| format!("{column} {direction}")).collect();
+        format!(
+            "SELECT * FROM (SELECT {columns} FROM {from}) WHERE {after} ORDER BY {} LIMIT {limit}",
+            ordered.join(", ")
+        )
+    }
+
+    async fn fetch(&self, kind: u8, sql: &str, params: &Params) -> Result<Vec<Located>, UsageError> {
+        let rows: Vec<KeyRow> = self.ask.fetch(sql, params).await?;
+        let located = |row: KeyRow| Located {
+            key: Key {
+                moment: row.moment,
+                kind,
+                identity: row.identity_hex,
+                arrived: row.arrived,
+                partition: row.log_partition,
+                batch: row.log_batch,
+            },
+            tenant: row.tenant,
+            kind: row.kind,
+        };
+        Ok(rows.into_iter().map(located).collect())
+    }
+
+    async fn stored(
+        &self,
+        after: Option<&Key>,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<Located>, UsageError> {
+        let mut params = Params::default();
+        let mut conditions = self.common("type", "", &mut params);
+        if let Some(id) = &self.query.id {
+            let id = params.text(id);
+            // An id that is a UUID is kept as one.
+            conditions.push(format!(
+                "(id_text = {id} OR (id_text = '' AND id_uuid = toUUIDOrZero({id}) AND toString(id_uuid) = {id}))"
+            ));
+        }
+        let arrived = params.number(from / 1_000 - FUTURE.num_milliseconds());
+        conditions.push(format!(
+            "time >= fromUnixTimestamp64Micro({}) AND time < fromUnixTimestamp64Micro({}) \
+             AND arrived_at >= fromUnixTimestamp64Milli({arrived})",
+            params.number(from),
+            params.number(to)
+        ));
+        if self.is_of_meters() {
+            conditions.push(self.judges.match_sql());
+        }
+        let tenants = match &self.query.tenant {
+            None => "1".to_owned(),
+            Some(tenant) => format!("tenant = {}", params.text(tenant)),
+        };
+        let base = conditions.join(" AND ");
+        conditions.extend(verdict::sql(self.ask, &self.wanted, &self.judges, &tenants, &base));
+        let rows = format!("{} WHERE {}", self.ask.scope().table(Table::Events), conditions.join(" AND "));
+        let columns = "toUnixTimestamp64Micro(time) AS moment, lower(hex(identity)) AS identity_hex, \
+                       toUnixTimestamp64Milli(arrived_at) AS arrived, log_partition, log_batch, tenant, type AS kind";
+        let sql = self.ordered(EVENTS, after, limit, columns, &rows, &mut params);
+        self.fetch(EVENTS, &sql, &params).await
+    }
+
+    /// Rejects, whose moment is their arrival, or conflicts.
+    async fn not_stored(
+        &self,
+        kind: u8,
+        after: Option<&Key>,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<Located>, UsageError> {
+        let mut params = Params::default();
+        let (table, json, arrival) = match kind {
+            REJECTS => (Table::Rejects, "bytes", "rejected_at"),
+            _ => (Table::Conflicts, "event", "arrived_at"),
+        };
+        let (type_of, id_of) = match kind {
+            REJECTS => ("JSONExtractString(bytes, 'type')", "JSONExtractString(bytes, 'id')"),
+            _ => ("JSONExtractString(event, 'type')", "id"),
+        };
+        let moment = match kind {
+            REJECTS => "toUnixTimestamp64Milli(rejected_at) * 1000",
+            _ => {
+                "toUnixTimestamp64Micro(parseDateTime64BestEffortOrZero(JSONExtractString(event, 'time'), 6, 'UTC'))"
+            }
+        };
+        let mut conditions = self.common(type_of, id_of, &mut params);
+        let (from_ms, from, to) =
+            (params.number(from / 1_000 - FUTURE.num_milliseconds()), params.number(from), params.number(to));
+        conditions.push(format!(
+            "{arrival} >= fromUnixTimestamp64Milli({from_ms}) AND {moment} >= {from} AND {moment} < {to}"
+        ));
+        let rows = format!("{} WHERE {}", self.ask.scope().table(table), conditions.join(" AND "));
+        let columns = format!(
+            "{moment} AS moment, lower(hex(identity)) AS identity_hex, toUnixTimestamp64Milli({arrival}) AS arrived, \
+             log_partition, log_batch, tenant, JSONExtractString({json}, 'type') AS kind"
+        );
+        let sql = self.ordered(kind, after, limit, &columns, &rows, &mut params);
+        self.fetch(kind, &sql, &params).await
+    }
+}
