@@ -140,11 +140,11 @@ impl Known {
                 Some(_) => Action::Changed,
                 None => Action::Added,
             };
-            if action != Action::Unchanged {
-                if let Err(fault) = is_open(&self.closed, history, record.valid_from) {
-                    faults.insert(index, fault);
-                    continue;
-                }
+            if action != Action::Unchanged
+                && let Err(fault) = is_open(&self.closed, history, record.valid_from)
+            {
+                faults.insert(index, fault);
+                continue;
             }
             let differences = match action {
                 Action::Unchanged => Vec::new(),

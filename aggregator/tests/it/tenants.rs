@@ -70,7 +70,7 @@ async fn a_record_comes_back_and_is_stored_once() {
     let versions = registry.get(&odd.tenant).await.unwrap();
     let expected =
         TenantVersion { record: odd.clone(), valid_to: None, origin: Origin::Api, recorded_at: at(NOW) };
-    assert_eq!(versions, [expected.clone()]);
+    assert_eq!(versions, std::slice::from_ref(&expected));
     assert_eq!(registry.at(&odd.tenant, at("1999-01-01T00:00:00Z")).await.unwrap(), Some(expected.clone()));
     let listing = Listing { tags: odd.tags.clone(), ..Listing::new(at(NOW), 10) };
     assert_eq!(registry.list(&listing).await.unwrap(), Page { tenants: vec![expected], next: None });
