@@ -174,7 +174,9 @@ fn print_sheet(args: &Args, tenants: &[Used], totals: &UsedTotals, is_known: boo
         let known = [used.name.as_str(), &used.organisation, &used.tier];
         sheet.row(&row(&used.tenant, known, used.events, &used.total, times));
     }
-    let all = format!("all {} tenants", grouped(&totals.tenants.to_string()));
+    // Tenants that are known and use nothing are listed too, and are none of these.
+    let with = if is_known { " with events" } else { "" };
+    let all = format!("all {} tenants{with}", grouped(&totals.tenants.to_string()));
     sheet.row(&row(&all, [""; 3], totals.events, &totals.total, [""; 2]));
     sheet.print()
 }
