@@ -11,7 +11,7 @@ use rentroll_schemas::meter::{Aggregation, Number};
 use super::naive::{heaps, label, quantity};
 use super::world::{Dice, World, at, keys};
 
-const METERS: &str = "meters:
+pub(super) const METERS: &str = "meters:
 - {name: requests, unit: request, event_type: http.request, aggregation: count, group_by: [method, region]}
 - {name: bytes, unit: byte, event_type: http.request, aggregation: sum, value: bytes, group_by: [method]}
 - {name: largest, unit: byte, event_type: http.request, aggregation: max, value: bytes, group_by: [method]}
@@ -27,7 +27,7 @@ const METERS: &str = "meters:
 ";
 
 /// Events of four tenants over some days from `first` on; some times are shared, some values missing or texts.
-fn make_up(world: &mut World, dice: &mut Dice, first: &str, days: u64, count: u64) {
+pub(super) fn make_up(world: &mut World, dice: &mut Dice, first: &str, days: u64, count: u64) {
     let first = at(first);
     let mut time = first;
     for nth in 0..count {
@@ -135,7 +135,8 @@ fn number(text: &str) -> Option<Number> {
 }
 
 const ALL: [&str; 12] = [
-    "requests", "bytes", "largest", "smallest", "mean", "pace", "flow", "users", "newest", "median", "p99", "gets",
+    "requests", "bytes", "largest", "smallest", "mean", "pace", "flow", "users", "newest", "median", "p99",
+    "gets",
 ];
 
 fn has_rollups(world: &World, meter: &str) -> bool {
@@ -177,18 +178,22 @@ async fn every_aggregation_of_every_source_is_what_the_events_say() {
 async fn windows_of_other_zones_are_theirs_around_changes_of_clocks() {
     let mut world = World::new("zones", METERS).await;
     let mut dice = Dice(11);
-    for first in ["2026-03-06T00:00:00Z", "2026-03-27T00:00:00Z", "2026-04-03T00:00:00Z", "2026-10-24T00:00:00Z"] {
+    for first in
+        ["2026-03-06T00:00:00Z", "2026-03-27T00:00:00Z", "2026-04-03T00:00:00Z", "2026-10-24T00:00:00Z"]
+    {
         let known = world.facts.len();
         make_up(&mut world, &mut dice, first, 5, 120);
         for fact in &mut world.facts[known..] {
             // Ids are counted from nothing for each.
             let id = format!("{first}{}", fact.id);
-            fact.json = fact.json.replacen(&format!("\"id\":\"{}\"", fact.id), &format!("\"id\":\"{id}\""), 1);
+            fact.json =
+                fact.json.replacen(&format!("\"id\":\"{}\"", fact.id), &format!("\"id\":\"{id}\""), 1);
             fact.id = id;
         }
     }
     world.send(0).await;
-    let zones = [Tz::Europe__Berlin, Tz::America__New_York, Tz::Asia__Kolkata, Tz::Australia__Lord_Howe, Tz::UTC];
+    let zones =
+        [Tz::Europe__Berlin, Tz::America__New_York, Tz::Asia__Kolkata, Tz::Australia__Lord_Howe, Tz::UTC];
     let spans = [
         ("2026-03-06T00:00:00Z", "2026-03-12T00:00:00Z"),
         ("2026-03-27T13:07:00Z", "2026-03-30T22:00:00Z"),
@@ -229,7 +234,10 @@ async fn filters_and_groups_say_the_same_of_rollups_and_of_events() {
         vec![filter("method", Test::Prefix("P".to_owned()))],
         vec![filter("method", Test::Prefix("P'\\".to_owned()))],
         vec![filter("method", Test::Prefix(String::new()))],
-        vec![filter("region", Test::In(texts(&["us\t1", "eu-1"]))), filter("method", Test::In(texts(&["PUT"])))],
+        vec![
+            filter("region", Test::In(texts(&["us\t1", "eu-1"]))),
+            filter("method", Test::In(texts(&["PUT"]))),
+        ],
         vec![filter("status", Test::Range { from: number("300"), below: number("500") })],
         vec![filter("bytes", Test::Range { from: number("-5.5"), below: None })],
         vec![filter("bytes", Test::Range { from: None, below: number("12.001") })],

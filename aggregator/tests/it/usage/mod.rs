@@ -1,5 +1,7 @@
 //! Usage queries, against what anybody would compute who has all events at hand.
 
 mod aggregations;
+mod levels;
 mod naive;
+mod registry;
 mod world;

@@ -65,7 +65,15 @@ impl World {
     }
 
     /// Holds an event in mind that will be sent; `data` is JSON, `further` more attributes.
-    pub(crate) fn event(&mut self, tenant: &str, id: &str, kind: &str, time: &str, data: &str, further: &str) {
+    pub(crate) fn event(
+        &mut self,
+        tenant: &str,
+        id: &str,
+        kind: &str,
+        time: &str,
+        data: &str,
+        further: &str,
+    ) {
         let json = format!(
             r#"{{"specversion":"1.0","id":"{id}","source":"web","type":"{kind}","subject":"{tenant}","time":"{time}","data":{data}{further}}}"#
         );
@@ -148,7 +156,14 @@ impl World {
     }
 
     /// Stores what holds of a tenant from a time on.
-    pub(crate) async fn register(&self, tenant: &str, from: &str, organisation: &str, tier: &str, plan: &str) {
+    pub(crate) async fn register(
+        &self,
+        tenant: &str,
+        from: &str,
+        organisation: &str,
+        tier: &str,
+        plan: &str,
+    ) {
         let sql = format!(
             "INSERT INTO tenants (tenant, valid_from, recorded_at, organisation, tier, tags, origin) VALUES \
              ('{tenant}', '{from}', now64(6), '{organisation}', '{tier}', map('plan', '{plan}'), 'api')"
