@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::usage::Limits;
 
+/// A year, and a day where it is a leap year.
+const PORTAL_TOKEN_SECONDS_MAX: u64 = 366 * 86_400;
+
 /// `[api]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,7 +43,7 @@ impl Default for ApiConfig {
             queries_at_once_per_token: 0,
             queue_ms_max: 10_000,
             body_bytes_max: 4 << 20,
-            portal_token_seconds_max: 86_400,
+            portal_token_seconds_max: PORTAL_TOKEN_SECONDS_MAX,
         }
     }
 }
@@ -63,7 +66,7 @@ impl ApiConfig {
         within("queries_at_once_per_token", self.queries_at_once_per_token as u64, 0, 10_000)?;
         within("queue_ms_max", self.queue_ms_max, 0, 600_000)?;
         within("body_bytes_max", self.body_bytes_max as u64, 1 << 10, 1 << 30)?;
-        within("portal_token_seconds_max", self.portal_token_seconds_max, 60, 31_536_000)
+        within("portal_token_seconds_max", self.portal_token_seconds_max, 60, PORTAL_TOKEN_SECONDS_MAX)
     }
 
     /// What one query may take.
