@@ -142,7 +142,9 @@ pub(super) fn names(meter: &Meter) -> Vec<(String, String)> {
         let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
         let plain: String = key.chars().map(letter).collect();
         let is_free = |name: &String| {
-            !TAKEN.contains(&name.as_str()) && names.iter().all(|(taken, _)| taken != name) && !name.is_empty()
+            !TAKEN.contains(&name.as_str())
+                && names.iter().all(|(taken, _)| taken != name)
+                && !name.is_empty()
         };
         let mut others = (2_usize..).map(|number| format!("{plain}_{number}"));
         let name = Some(plain.clone()).filter(is_free).or_else(|| others.find(is_free)).unwrap_or(plain);
@@ -161,7 +163,8 @@ fn group(meter: &mut Meter, fields: &Fields) -> Result<(), Problem> {
     meter.group_by.clear();
     let mut by_key: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for (name, path) in &given {
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_name || TAKEN.contains(&name.as_str()) {
             let allowed = "names of letters, digits and `_`, not `subject` and not `customer_id`";
             return Err(cannot_be("groupBy", name, allowed));
@@ -230,7 +233,8 @@ pub(super) fn made(body: Value) -> Result<Meter, Problem> {
     }
     let known: Vec<&str> = AGGREGATIONS.iter().map(|(name, _)| *name).collect();
     let given = fields.needed("aggregation", &one_of(&known))?;
-    let aggregation = AGGREGATIONS.iter().find(|(name, _)| *name == given).map(|(_, aggregation)| *aggregation);
+    let aggregation =
+        AGGREGATIONS.iter().find(|(name, _)| *name == given).map(|(_, aggregation)| *aggregation);
     let aggregation = aggregation.ok_or_else(|| cannot_be("aggregation", given, one_of(&known)))?;
     let value = match (aggregation, fields.text("valueProperty")?) {
         (Aggregation::Count, _) => None,
@@ -249,7 +253,8 @@ pub(super) fn made(body: Value) -> Result<Meter, Problem> {
     words(&mut meter, &fields)?;
     group(&mut meter, &fields)?;
     let last = value.as_deref().and_then(|key| key.rsplit('.').next()).unwrap_or("event");
-    meter.unit = meter.labels.get("unit").filter(|unit| !unit.is_empty()).map_or(last, String::as_str).to_owned();
+    meter.unit =
+        meter.labels.get("unit").filter(|unit| !unit.is_empty()).map_or(last, String::as_str).to_owned();
     meter.value = value;
     check(&meter)?;
     Ok(meter)
@@ -283,7 +288,8 @@ pub(super) fn refused(error: MeterError) -> Problem {
                 "effective_from" => "eventFrom",
                 other => other,
             };
-            Problem::about(Kind::InvalidParameter, name, "", reason.clone()).saying(format!("`{name}`: {reason}"))
+            Problem::about(Kind::InvalidParameter, name, "", reason.clone())
+                .saying(format!("`{name}`: {reason}"))
         }
         error => error.into(),
     }
@@ -361,11 +367,18 @@ mod tests {
 
     #[test]
     fn a_meter_that_is_made_again_has_another_life() {
-        let row = |version, name: &str, ends| {
+        let row = |version: u32, name: &str, ends: bool| {
             let meter = Meter { name: name.into(), unit: version.to_string(), ..Meter::default() };
             Stored { version, definition: (!ends).then_some(meter.clone()), ..life(meter).first }
         };
-        let rows = [row(1, "a", false), row(2, "a", true), row(3, "a", false), row(4, "a", false), row(1, "b", false), row(2, "b", true)];
+        let rows = [
+            row(1, "a", false),
+            row(2, "a", true),
+            row(3, "a", false),
+            row(4, "a", false),
+            row(1, "b", false),
+            row(2, "b", true),
+        ];
         let lives = lives(&rows);
         let found: Vec<_> =
             lives.iter().map(|life| (life.first.version, life.newest.version, life.end.is_some())).collect();

@@ -163,6 +163,9 @@ pub(super) mod tests {
             value: value.map(str::to_owned),
         };
         event.meters = vec![counted("m", None), counted("n", Some("1"))];
-        assert_eq!(complaint(&event, &values).unwrap(), "meter `m`: `data.tokens` is missing or not a number");
+        assert_eq!(
+            complaint(&event, &values).unwrap(),
+            "meter `m`: `data.tokens` is missing or not a number"
+        );
     }
 }

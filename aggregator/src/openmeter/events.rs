@@ -27,20 +27,22 @@ use crate::usage::{Scope, Test};
 const LIMIT_MAX: usize = 100;
 /// What is looked at where no time is said.
 const RECENT: TimeDelta = TimeDelta::hours(72);
-/// Those that are in the store, each once.
-const STORED: [Verdict; 6] = [
+/// Those that are in the store. Copies are passed over when they are seen: the engine finds all of them with less work than some.
+const STORED: [Verdict; 7] = [
     Verdict::Counted,
     Verdict::Unmatched,
     Verdict::WithoutValue,
     Verdict::Voided,
     Verdict::Amended,
     Verdict::Void,
+    Verdict::Copy,
 ];
 
 /// `GET /api/v1/events`
 pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Response, Problem> {
     let reader = reader.more_than_usage()?;
-    let known = ["from", "to", "ingestedAtFrom", "ingestedAtTo", "id", "subject", "limit", "clientId", "customerId"];
+    let known =
+        ["from", "to", "ingestedAtFrom", "ingestedAtTo", "id", "subject", "limit", "clientId", "customerId"];
     let params = Params::of_address(&uri, &known)?;
     params.one("clientId")?;
     if params.all("customerId").any(|id| !id.is_empty()) {
@@ -200,7 +202,8 @@ fn filtered(text: &str) -> Result<Filtered, Problem> {
     let value = literal::read(text).ok_or_else(|| cannot_be("filter", text, "a JSON object"))?;
     let fields = Fields::of(value, &known).map_err(|problem| {
         let detail = problem.detail().to_owned();
-        cannot_be("filter", text, format!("an object of {}", known.join(", "))).saying(format!("`filter`: {detail}"))
+        cannot_be("filter", text, format!("an object of {}", known.join(", ")))
+            .saying(format!("`filter`: {detail}"))
     })?;
     let mut filtered = Filtered::default();
     for (name, part) in
@@ -236,9 +239,11 @@ fn filtered(text: &str) -> Result<Filtered, Problem> {
 /// The operators that are given. Python's models have those that are not as null.
 fn operators<'a>(value: &'a Value, allowed: &str) -> Result<Vec<(&'a str, &'a Value)>, Problem> {
     match value {
-        Value::Object(entries) => {
-            Ok(entries.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value)).collect())
-        }
+        Value::Object(entries) => Ok(entries
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.as_str(), value))
+            .collect()),
         other => Err(cannot_be("filter", &other.to_string(), allowed)),
     }
 }
@@ -246,10 +251,13 @@ fn operators<'a>(value: &'a Value, allowed: &str) -> Result<Vec<(&'a str, &'a Va
 fn of_text(value: &Value) -> Result<Test, Problem> {
     let allowed = "one of $eq, $ne, $in, $nin and $like (`begins so%`)";
     let refused = || cannot_be("filter", &value.to_string(), allowed);
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(refused);
+    let text =
+        |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(refused);
     let list = |value: &Value| {
         let texts = texts("filter", value).ok();
-        texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty())).ok_or_else(refused)
+        texts
+            .filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty()))
+            .ok_or_else(refused)
     };
     match operators(value, allowed)?.as_slice() {
         [("$eq", value)] => Ok(Test::In(vec![text(value)?])),
@@ -333,7 +341,9 @@ mod tests {
             hex::encode(serde_json::to_vec(&cursor).unwrap())
         };
         assert_eq!(cursor(&made("a", 2), "a").unwrap().s.len(), 2);
-        for (text, question) in [(made("a", 1), "b"), (made("a", 17), "a"), ("zz".into(), "a"), ("00".into(), "a")] {
+        for (text, question) in
+            [(made("a", 1), "b"), (made("a", 17), "a"), ("zz".into(), "a"), ("00".into(), "a")]
+        {
             assert!(cursor(&text, question).is_err());
         }
     }

@@ -25,7 +25,11 @@ pub(super) async fn read(face: &Face, headers: &HeaderMap, body: Body) -> Result
 }
 
 /// As [`read`], of one that may be left out: then nothing says what it is, either.
-pub(super) async fn read_if_any(face: &Face, headers: &HeaderMap, body: Body) -> Result<Option<Value>, Problem> {
+pub(super) async fn read_if_any(
+    face: &Face,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<Value>, Problem> {
     let mut said = headers.clone();
     if !said.contains_key(CONTENT_TYPE) {
         said.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));

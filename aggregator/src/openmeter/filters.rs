@@ -83,10 +83,14 @@ fn tests(field: &str, filter: &Value, may_join: bool) -> Result<Vec<Test>, Probl
     };
     let Value::Object(entries) = filter else { return Err(refused()) };
     // Python's models have the operators that are not used as null.
-    let given: Vec<(&str, &Value)> =
-        entries.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value)).collect();
+    let given: Vec<(&str, &Value)> = entries
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.as_str(), value))
+        .collect();
     let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(refused);
-    let texts = |value: &Value| texts(field, value).ok().filter(|texts| !texts.is_empty()).ok_or_else(refused);
+    let texts =
+        |value: &Value| texts(field, value).ok().filter(|texts| !texts.is_empty()).ok_or_else(refused);
     let number = |value: &Value| {
         let quantity: Option<Quantity> = value.as_str().and_then(|text| text.parse().ok());
         quantity.map(|quantity| Some(Number(quantity))).ok_or_else(refused)
@@ -149,8 +153,14 @@ mod tests {
             (json!({"$nin": ["a", "b"]}), vec![Test::Not(texts(&["a", "b"]))]),
             (json!({"$like": "gpt-%"}), vec![Test::Prefix("gpt-".into())]),
             (json!({"$like": "gpt"}), vec![Test::In(texts(&["gpt"]))]),
-            (json!({"$gte": "1.5", "$lt": "2"}), vec![Test::Range { from: number("1.5"), below: number("2") }]),
-            (json!({"$and": [{"$ne": "a"}, {"$ne": "b"}]}), vec![Test::Not(texts(&["a"])), Test::Not(texts(&["b"]))]),
+            (
+                json!({"$gte": "1.5", "$lt": "2"}),
+                vec![Test::Range { from: number("1.5"), below: number("2") }],
+            ),
+            (
+                json!({"$and": [{"$ne": "a"}, {"$ne": "b"}]}),
+                vec![Test::Not(texts(&["a"])), Test::Not(texts(&["b"]))],
+            ),
         ] {
             let named: Vec<Named> = expected.into_iter().map(|test| ("m".to_owned(), test)).collect();
             assert_eq!(advanced(&json!({"m": filter})).unwrap(), named, "{filter}");

@@ -35,7 +35,8 @@ pub(super) async fn receive(State(face): State<Face>, request: Request) -> Resul
     let answer = answer.await;
     match answer.status() {
         StatusCode::TOO_MANY_REQUESTS => {
-            let detail = "as many requests with events are in work as may be; nothing was taken, send it again";
+            let detail =
+                "as many requests with events are in work as may be; nothing was taken, send it again";
             Err(Problem::new(Kind::Unavailable, detail).again_after(1))
         }
         _ => Ok(answer),
@@ -56,7 +57,9 @@ fn exact(request: Request) -> Request {
 }
 
 fn is_packed(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// A body with its numbers rounded.

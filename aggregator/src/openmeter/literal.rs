@@ -65,7 +65,9 @@ impl Reader<'_> {
             }
             return Some(Value::Array(values));
         }
-        for (word, value) in [("None", Value::Null), ("True", Value::Bool(true)), ("False", Value::Bool(false))] {
+        for (word, value) in
+            [("None", Value::Null), ("True", Value::Bool(true)), ("False", Value::Bool(false))]
+        {
             if self.take(word) {
                 return Some(value);
             }
@@ -127,7 +129,16 @@ mod tests {
         ] {
             assert_eq!(read(text), Some(expected), "{text}");
         }
-        for text in ["", "{", "{'a'}", "{'a': }", "{'a': 'b'", "{'a': 'b'} x", "{'a': 'b' 'c': 'd'}", "{'a': 'b', 'a': 'c'}"] {
+        for text in [
+            "",
+            "{",
+            "{'a'}",
+            "{'a': }",
+            "{'a': 'b'",
+            "{'a': 'b'} x",
+            "{'a': 'b' 'c': 'd'}",
+            "{'a': 'b', 'a': 'c'}",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -6,10 +6,10 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use chrono::Utc;
 
+use super::Face;
 use super::definition::{self, Life, Shown, lives};
 use super::fields;
 use super::problem::no_meter;
-use super::Face;
 use crate::api::gate::{Manager, Reader};
 use crate::api::output::{self, TakesJson};
 use crate::api::params::Params;
@@ -46,7 +46,8 @@ pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Respo
     let size = params.whole("pageSize", PAGE_SIZE_MAX, PAGE_SIZE_MAX)?;
     let is_descending = params.word("order", &ORDERS)?.unwrap_or_default();
     let by = params.word("orderBy", &ORDERS_BY)?.unwrap_or(By::Key);
-    let with_deleted = params.word("includeDeleted", &[("true", true), ("false", false)])?.unwrap_or_default();
+    let with_deleted =
+        params.word("includeDeleted", &[("true", true), ("false", false)])?.unwrap_or_default();
     let mut lives = lives(&reader.meter_versions().await?);
     lives.retain(|life| with_deleted || life.end.is_none());
     lives.sort_by(|one, other| {

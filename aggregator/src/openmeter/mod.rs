@@ -99,5 +99,8 @@ pub fn router(api: Api, catalogue: Option<Arc<Catalogue>>) -> Router {
 }
 
 async fn nowhere(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {:.80}; docs/openmeter.md says what there is", uri.path()))
+    Problem::not_found(format!(
+        "there is nothing at {:.80}; docs/openmeter.md says what there is",
+        uri.path()
+    ))
 }

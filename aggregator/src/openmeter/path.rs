@@ -32,7 +32,9 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     let mut key = String::new();
     while let Some((at, letter)) = letters.next() {
         match letter {
-            '\\' => key.push(letters.next().map(|(_, letter)| letter).filter(|letter| "\\'\"".contains(*letter))?),
+            '\\' => {
+                key.push(letters.next().map(|(_, letter)| letter).filter(|letter| "\\'\"".contains(*letter))?)
+            }
             letter if letter == quote => return Some((key, text[at + 1..].strip_prefix(']')?)),
             letter => key.push(letter),
         }
@@ -73,8 +75,24 @@ mod tests {
             assert_eq!(key(path).as_deref(), Some(expected), "{path}");
         }
         for path in [
-            "", "$", "tokens", "$tokens", "$.", "$..a", "$.a.", "$.*", "$.a[0]", "$[*]", "$['']", "$['a'", "$['a]",
-            "$[?(@.a)]", "$.a b", "$['a\\n']", "$.a'", ".a",
+            "",
+            "$",
+            "tokens",
+            "$tokens",
+            "$.",
+            "$..a",
+            "$.a.",
+            "$.*",
+            "$.a[0]",
+            "$[*]",
+            "$['']",
+            "$['a'",
+            "$['a]",
+            "$[?(@.a)]",
+            "$.a b",
+            "$['a\\n']",
+            "$.a'",
+            ".a",
         ] {
             assert_eq!(key(path), None, "{path}");
         }

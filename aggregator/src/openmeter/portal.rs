@@ -89,15 +89,13 @@ pub(super) async fn create(
         None => now + USUAL.min(longest),
         Some(end) if end > now && end - now <= longest => end,
         Some(end) => {
-            let allowed = format!("a time to come, at most {seconds_max} s from now (api.portal_token_seconds_max)");
+            let allowed =
+                format!("a time to come, at most {seconds_max} s from now (api.portal_token_seconds_max)");
             return Err(cannot_be("expiresAt", &written(end), allowed));
         }
     };
-    let wanted = Wanted {
-        grant: Grant::Portal { tenant, meters },
-        name: String::new(),
-        expires_at: Some(expires_at),
-    };
+    let wanted =
+        Wanted { grant: Grant::Portal { tenant, meters }, name: String::new(), expires_at: Some(expires_at) };
     wanted.grant.check().map_err(|(field, reason)| {
         let name = if field == "meters" { "allowedMeterSlugs" } else { "subject" };
         cannot_be(name, "", reason)
@@ -147,7 +145,9 @@ pub(super) async fn invalidate(
     }
     blocking(move || {
         file::revoke_all(manager.tokens(), Utc::now(), |token| match &token.grant {
-            Grant::Portal { tenant, .. } => id.as_ref() == Some(&token.id) || subject.as_ref() == Some(tenant),
+            Grant::Portal { tenant, .. } => {
+                id.as_ref() == Some(&token.id) || subject.as_ref() == Some(tenant)
+            }
             // The operator's own are not the API's to take back.
             _ => false,
         })?;

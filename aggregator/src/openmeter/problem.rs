@@ -32,7 +32,8 @@ fn status(kind: Kind) -> StatusCode {
 /// The answer, for the request of that id.
 pub(super) fn render(problem: &Problem, request_id: &str) -> Response {
     let status = status(problem.kind);
-    let extensions = (status == StatusCode::BAD_REQUEST).then(|| json!({ "validationErrors": faults(problem) }));
+    let extensions =
+        (status == StatusCode::BAD_REQUEST).then(|| json!({ "validationErrors": faults(problem) }));
     let document = Document {
         r#type: format!("urn:rentroll:problem:{}", problem.kind.words().0),
         title: status.canonical_reason().unwrap_or("Error"),
@@ -51,9 +52,6 @@ pub(super) fn render(problem: &Problem, request_id: &str) -> Response {
     }
     if let Some(seconds) = problem.retry_after_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(allow) = problem.allow() {
-        headers.insert(ALLOW, allow.clone());
     }
     answer
 }

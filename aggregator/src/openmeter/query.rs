@@ -32,12 +32,8 @@ const KNOWN: [&str; 10] = [
     "clientId",
     "filterCustomerId",
 ];
-const WINDOWS: [(&str, Window); 4] = [
-    ("MINUTE", Window::Minute),
-    ("HOUR", Window::Hour),
-    ("DAY", Window::Day),
-    ("MONTH", Window::Month),
-];
+const WINDOWS: [(&str, Window); 4] =
+    [("MINUTE", Window::Minute), ("HOUR", Window::Hour), ("DAY", Window::Day), ("MONTH", Window::Month)];
 /// By which rows are grouped that is none of a meter's names.
 pub(super) const SUBJECT: &str = "subject";
 
@@ -162,7 +158,8 @@ fn of_body(fields: Fields) -> Result<Asked, Problem> {
         return Err(no_customers("filterCustomerId"));
     }
     fields.text("clientId")?;
-    let window = fields.text("windowSize")?.map(|text| crate::api::params::word("windowSize", text, &WINDOWS));
+    let window =
+        fields.text("windowSize")?.map(|text| crate::api::params::word("windowSize", text, &WINDOWS));
     let subjects = fields.texts(SUBJECT)?.unwrap_or_default();
     if subjects.iter().any(String::is_empty) {
         return Err(cannot_be(SUBJECT, "", "texts that are not empty"));
@@ -222,7 +219,9 @@ async fn answer(reader: &Reader, slug: &str, asked: Asked) -> Result<Answer, Pro
         }
     }
     let mut group_by: Vec<Group> = by_subject.then_some(Group::Tenant).into_iter().collect();
-    group_by.extend(without_repeats(names.iter().map(|(_, key)| key.clone()).collect()).into_iter().map(Group::Dimension));
+    group_by.extend(
+        without_repeats(names.iter().map(|(_, key)| key.clone()).collect()).into_iter().map(Group::Dimension),
+    );
     let Filters { field, named } = asked.filters;
     let filters = named.into_iter().map(|(name, test)| Ok(Filter { key: key(field, &name)?, test }));
     let (from, to) = span(asked.from, asked.to)?;

@@ -12,7 +12,7 @@ use super::problem::of_usage;
 use crate::api::gate::Reading;
 use crate::api::problem::Problem;
 use crate::usage::Test;
-use crate::usage::events::{EVENTS_MAX, EventQuery, FoundEvent};
+use crate::usage::events::{EVENTS_MAX, EventQuery, FoundEvent, Verdict};
 
 /// Most subjects that have a stream each; more are looked for in one stream of everybody.
 pub(super) const STREAMS_MAX: usize = 16;
@@ -66,7 +66,8 @@ impl Keep {
                 Test::Range { .. } => false,
             }
         };
-        (event.stored_at.is_some() || event.arrived_at < now - STORING)
+        event.verdict != Verdict::Copy
+            && (event.stored_at.is_some() || event.arrived_at < now - STORING)
             && self.tests.iter().all(passes)
             && self.contains.iter().all(|(part, text)| part.of(event).contains(text.as_str()))
             && self.arrived.0.is_none_or(|from| event.arrived_at >= from)
@@ -148,9 +149,9 @@ pub(super) async fn read(
     }
 }
 
-/// The newest is the greatest.
-fn key(event: &FoundEvent) -> (Option<DateTime<Utc>>, DateTime<Utc>, String) {
-    (event.time, event.arrived_at, event.id.clone())
+/// The newest is the greatest, and those of one time are in the order of a stream.
+fn key(event: &FoundEvent) -> (Option<DateTime<Utc>>, String) {
+    (event.time, event.identity.clone())
 }
 
 impl Stream {
@@ -217,6 +218,7 @@ mod tests {
         }
         let coming = FoundEvent { stored_at: None, ..found("new", 990) };
         assert!(!Keep::default().holds(&coming, now));
+        assert!(!Keep::default().holds(&FoundEvent { verdict: Verdict::Copy, ..event.clone() }, now));
         assert!(Keep::default().holds(&FoundEvent { stored_at: None, ..event }, now));
     }
 

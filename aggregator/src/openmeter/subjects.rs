@@ -55,7 +55,11 @@ fn known(versions: &[TenantVersion], at: DateTime<Utc>) -> Option<Known<'_>> {
     let nth = versions.iter().position(|version| version.holds_at(at) && !version.record.removed)?;
     let begun = versions[..nth].iter().rposition(|version| version.record.removed).map_or(0, |end| end + 1);
     let recorded = || versions[begun..=nth].iter().map(|version| version.recorded_at);
-    Some(Known { record: &versions[nth].record, created_at: recorded().min()?, updated_at: recorded().max()? })
+    Some(Known {
+        record: &versions[nth].record,
+        created_at: recorded().min()?,
+        updated_at: recorded().max()?,
+    })
 }
 
 impl<'a> Known<'a> {
@@ -206,7 +210,8 @@ fn refused(error: TenantsError) -> Problem {
         (format!("[{}].{field}", refusal.index), &refusal.fault.reason)
     });
     let faults: Vec<_> = faults.collect();
-    let told: Vec<String> = faults.iter().map(|(field, reason)| format!("{field}: {reason}")).take(5).collect();
+    let told: Vec<String> =
+        faults.iter().map(|(field, reason)| format!("{field}: {reason}")).take(5).collect();
     let listed = faults.iter().map(|(field, reason)| fault(field, Kind::InvalidParameter, reason)).collect();
     Problem::new(Kind::InvalidParameter, told.join("; ")).listing(listed)
 }
@@ -222,14 +227,20 @@ mod tests {
         let fields = |value| Fields::of(value, &FIELDS).unwrap();
         let first = json!({"key": "a", "displayName": "A", "metadata": {"n": 1.5, "t": true, "s": "x"}, "stripeCustomerId": "cus",
             "currentPeriodStart": "2026-01-01T00:00:00Z"});
-        let made = changed(TenantRecord { tier: "pro".into(), ..TenantRecord::default() }, "a", &fields(first)).unwrap();
+        let made =
+            changed(TenantRecord { tier: "pro".into(), ..TenantRecord::default() }, "a", &fields(first))
+                .unwrap();
         assert_eq!((made.name.as_str(), made.tier.as_str()), ("A", "pro"));
-        let tags: Vec<(&str, &str)> = made.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let tags: Vec<(&str, &str)> =
+            made.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(tags, [("n", "1.5"), ("s", "x"), ("t", "true")]);
         assert_eq!(changed(made.clone(), "a", &fields(json!({"key": "a"}))).unwrap(), made);
         let erased = json!({"key": "a", "displayName": null, "metadata": null, "stripeCustomerId": null});
         let erased = changed(made, "a", &fields(erased)).unwrap();
-        assert_eq!(erased, TenantRecord { tenant: "a".into(), tier: "pro".into(), ..TenantRecord::default() });
+        assert_eq!(
+            erased,
+            TenantRecord { tenant: "a".into(), tier: "pro".into(), ..TenantRecord::default() }
+        );
         assert!(changed(erased, "a", &fields(json!({"key": "a", "metadata": {"x": []}}))).is_err());
     }
 
@@ -242,7 +253,8 @@ mod tests {
             origin: Origin::Api,
             recorded_at: at(recorded),
         };
-        let mut versions = vec![version(Some(60), 1, false), version(Some(120), 50, true), version(None, 100, false)];
+        let mut versions =
+            vec![version(Some(60), 1, false), version(Some(120), 50, true), version(None, 100, false)];
         versions[1].record.valid_from = Some(at(60));
         versions[2].record.valid_from = Some(at(120));
         let times = |at| known(&versions, at).map(|known| (known.created_at, known.updated_at));
