@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -41,8 +41,7 @@ pub(crate) async fn around(State(around): State<Around>, request: Request, next:
     let known = request.headers().get(IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && !is_problem(&response) {
-        let allow = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
-        let problem = Problem::method(&method, allow);
+        let problem = Problem::method(&method);
         response = render(&problem, &id);
     }
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rentroll_engines::store::StoreError;
@@ -121,7 +121,6 @@ pub struct Problem {
     allowed: Option<String>,
     errors: Vec<serde_json::Value>,
     retry_after_seconds: Option<u32>,
-    allow: Option<HeaderValue>,
 }
 
 #[derive(Serialize)]
@@ -152,7 +151,6 @@ impl Problem {
             allowed: None,
             errors: Vec::new(),
             retry_after_seconds: None,
-            allow: None,
         }
     }
 
@@ -203,11 +201,10 @@ impl Problem {
         Problem::new(Kind::NotFound, detail)
     }
 
-    /// The path has these methods alone, as `allow` has them.
-    pub fn method(given: &Method, allow: &str) -> Self {
-        let problem =
-            Problem::new(Kind::Method, format!("this path has no {}: {allow}", shorten(given.as_str())));
-        Problem { allow: HeaderValue::from_str(allow).ok(), ..problem }
+    /// Another method than the path has. Which it has is said by `Allow`, which the router adds.
+    pub fn method(given: &Method) -> Self {
+        let detail = format!("this path has no {}; `Allow` says what it has", shorten(given.as_str()));
+        Problem::new(Kind::Method, detail)
     }
 
     /// To be tried again.
@@ -256,11 +253,6 @@ impl Problem {
         self.retry_after_seconds
     }
 
-    /// The methods that the path has.
-    pub(crate) fn allow(&self) -> Option<&HeaderValue> {
-        self.allow.as_ref()
-    }
-
     /// The answer, for the request of that id.
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let (slug, title, status) = self.kind.words();
@@ -284,9 +276,6 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Some(allow) = &self.allow {
-            headers.insert(ALLOW, allow.clone());
         }
         answer
     }

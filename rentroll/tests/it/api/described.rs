@@ -27,7 +27,8 @@ fn every_operation_is_there_and_nothing_else_is() {
                 assert!(responses.contains_key(&answer.status.to_string()), "{method} {path}: {answer:?}");
             } else {
                 assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
-                assert!(answer.header("allow").is_some(), "{method} {path}: {answer:?}");
+                let allow = answer.header("allow").unwrap_or_default();
+                assert!(!allow.is_empty(), "{method} {path}: {answer:?}");
             }
         }
     }
