@@ -240,3 +240,23 @@ fn bound(query: clickhouse::query::Query, name: &str, value: &Value) -> clickhou
         Value::Numbers(numbers) => param(query, name, numbers),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_from_other_troubles() {
+        assert_eq!(limit_of("Code: 159. DB::Exception: Timeout exceeded"), Some(159));
+        assert_eq!(limit_of("Code: 241. DB::Exception: Query memory limit exceeded: would use 1 GiB"), Some(241));
+        assert_eq!(limit_of("Code: 241. DB::Exception: (total) memory limit exceeded"), None);
+        assert_eq!(limit_of("502 Bad Gateway"), None);
+    }
+
+    #[test]
+    fn texts_of_an_array_cannot_be_left() {
+        let texts = ["a'b\\".to_owned(), "\0\n\t\r,]".to_owned(), String::new()];
+        assert_eq!(array_of_texts(&texts), r"['a\'b\\','\0\n\t\r,]','']");
+        assert_eq!(array_of_texts(&[]), "[]");
+    }
+}
