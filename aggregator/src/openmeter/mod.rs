@@ -88,6 +88,7 @@ pub fn router(api: Api, catalogue: Option<Arc<Catalogue>>) -> Router {
     let router = router
         .route("/openmeter/api/v2/events", get(events::list_v2))
         .route("/openmeter", any(nowhere))
+        .route("/openmeter/", any(nowhere))
         .route("/openmeter/{*rest}", any(nowhere))
         .layer(around.clone());
     let portal = Router::new()

@@ -14,6 +14,7 @@ mod functions;
 mod health;
 mod house;
 mod ingest;
+mod openmeter;
 mod overflow;
 mod power;
 mod replay;

@@ -15,14 +15,14 @@ use serde_json::Value;
 use crate::rig::{Rig, Running};
 
 /// A server with two tenants, and tokens of all kinds.
-struct Served {
-    rig: Rig,
+pub(crate) struct Served {
+    pub(crate) rig: Rig,
     running: Running,
     address: SocketAddr,
-    admin: String,
-    service: String,
-    tenant: String,
-    portal: String,
+    pub(crate) admin: String,
+    pub(crate) service: String,
+    pub(crate) tenant: String,
+    pub(crate) portal: String,
 }
 
 const METERS: &str = "
@@ -32,7 +32,7 @@ const METERS: &str = "
 
 impl Served {
     /// With these events, as the trusted source `ops` sends them, counted.
-    fn with(config: &str, events: &[Value]) -> Served {
+    pub(crate) fn with(config: &str, events: &[Value]) -> Served {
         let (rig, _) = Rig::receiving(config);
         let meters = std::fs::read_to_string(rig.path("meters.yaml")).unwrap() + METERS;
         std::fs::write(rig.path("meters.yaml"), meters).unwrap();
@@ -62,11 +62,11 @@ impl Served {
         served
     }
 
-    fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str, token: &str) -> Answer {
         self.send("GET", path, token, "")
     }
 
-    fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("authorization", bearer.as_str())];
         if !body.is_empty() {
@@ -75,20 +75,20 @@ impl Served {
         self.exchange(method, path, &headers, body)
     }
 
-    fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         http::exchange(self.address, &http::request(method, path, headers, body.as_bytes())).unwrap()
     }
 }
 
 /// Around all events.
-const SPAN: &str = "from=2020-01-01&to=2100-01-01";
+pub(crate) const SPAN: &str = "from=2020-01-01&to=2100-01-01";
 
-fn json(answer: &Answer) -> Value {
+pub(crate) fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
 /// An event of `tenant`, of today.
-fn event(tenant: &str, source: &str, id: &str, kind: &str, data: Value) -> Value {
+pub(crate) fn event(tenant: &str, source: &str, id: &str, kind: &str, data: Value) -> Value {
     let time = chrono::Utc::now() - chrono::TimeDelta::minutes(5);
     serde_json::json!({
         "specversion": "1.0", "id": id, "source": source, "type": kind, "subject": tenant,
@@ -97,7 +97,7 @@ fn event(tenant: &str, source: &str, id: &str, kind: &str, data: Value) -> Value
 }
 
 /// Percent-encoded for any place of an address.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
