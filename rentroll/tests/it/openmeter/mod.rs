@@ -285,7 +285,7 @@ fn events(served: &Served) {
     // Floats are rounded, and what is null is not there.
     let one = r#"{"id":"f1","source":"ops","type":"float","subject":"alpha","time":null,"specversion":"1.0",
         "data":{"cost":0.00022500000000000002,"less":1.35e-05,"none":null,"in":{"a":{"b":7}}}}"#;
-    let two = r#"[{"id":"f2","source":"ops","type":"float","subject":"alpha","data":null,"datacontenttype":null}]"#;
+    let two = r#"[{"specversion":"1.0","id":"f2","source":"ops","type":"float","subject":"alpha","data":null,"datacontenttype":null}]"#;
     for (headers, body) in [
         (vec![plain], one),
         (vec![("content-type", "application/CloudEvents-Batch+JSON; charset=utf-8")], two),
