@@ -163,50 +163,17 @@ impl Ask<'_> {
         Ok(cells::rolled(cells, steps, plan.cut.windows(), plan.meter.aggregation))
     }
 
-    /// When the newest event was stored, of all that may be seen.
+    /// When the newest event arrived that is stored: the parts of the table know it, and nothing is read.
     pub(super) async fn data_as_of(&self) -> Result<Option<DateTime<Utc>>, UsageError> {
-        /// How far back it is looked for at first, in seconds; further only where nothing is found: parts of the table know when
-        /// their events arrived.
-        const LOOKS: [i64; 4] = [600, 86_400, 40 * 86_400, i64::MAX];
-        let now = Utc::now().timestamp();
-        for look in LOOKS {
-            let mut params = Params::default();
-            let since = params.number(now.saturating_sub(look).max(0) * 1_000);
-            let sql = format!(
-                "SELECT toUInt64(count()), toUnixTimestamp64Milli(max(arrived_at)), toString(argMax(log_topic, arrived_at)), \
-                 argMax(log_partition, arrived_at), argMax(log_batch, arrived_at) FROM {} \
-                 WHERE arrived_at >= fromUnixTimestamp64Milli({since})",
-                self.scope().table(Table::Events)
-            );
-            let newest: Vec<(u64, i64, String, u16, u64)> = self.fetch(&sql, &params).await?;
-            if let Some((1.., arrived_at, topic, partition, batch)) = newest.into_iter().next() {
-                return Ok(Some(self.stored_at(arrived_at, topic, partition, batch).await?));
-            }
-        }
-        Ok(None)
-    }
-
-    /// When a batch was stored; until that is known, when its event arrived.
-    async fn stored_at(
-        &self,
-        arrived_at: i64,
-        topic: String,
-        partition: u16,
-        batch: u64,
-    ) -> Result<DateTime<Utc>, UsageError> {
-        let mut params = Params::default();
         let sql = format!(
-            "SELECT toUnixTimestamp64Milli(written_at) AS at FROM {} WHERE topic = {} AND partition = {} AND first = {} \
-             AND at >= {} ORDER BY at LIMIT 1",
-            self.scope().table(Table::Batches),
-            params.text(&topic),
-            params.number(i64::from(partition)),
-            params.number(i64::try_from(batch).unwrap_or(i64::MAX)),
-            params.number(arrived_at),
+            "SELECT toUInt64(events), toUnixTimestamp64Milli(newest) FROM {}",
+            self.scope().table(Table::Arrivals)
         );
-        let stored: Vec<i64> = self.fetch(&sql, &params).await?;
-        let at = stored.first().copied().unwrap_or(arrived_at);
-        Ok(DateTime::from_timestamp_millis(at).unwrap_or_default())
+        let newest: Vec<(u64, i64)> = self.fetch(&sql, &Params::default()).await?;
+        Ok(match newest.first() {
+            Some((1.., newest)) => DateTime::from_timestamp_millis(*newest),
+            _ => None,
+        })
     }
 }
 

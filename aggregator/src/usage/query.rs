@@ -207,7 +207,7 @@ pub struct Answer {
     pub read_from: Vec<Source>,
     /// Whether more may come in the ordinary course: the span has not ended.
     pub is_open: bool,
-    /// When the newest event was stored, of all tenants that may be seen.
+    /// When the newest event arrived that is stored, of any tenant: how fresh the store is.
     pub data_as_of: Option<DateTime<Utc>>,
     /// In the order of time, then of the groups.
     pub rows: Vec<Row>,

@@ -34,6 +34,8 @@ pub(super) enum Table {
     Conflicts,
     /// When batches were stored.
     Batches,
+    /// How many events there are, and when the newest arrived.
+    Arrivals,
     /// The lists of meters that the rollups have, or most of them: those at which a granule begins.
     Lists,
 }
@@ -87,6 +89,8 @@ impl Scope {
                 return "(SELECT topic, partition, first, written_at FROM batches WHERE state = 1)"
                     .to_owned();
             }
+            // One time of the whole store: how fresh it is.
+            Table::Arrivals => return "(SELECT count() AS events, max(arrived_at) AS newest FROM events)".to_owned(),
             Table::Lists => return "mergeTreeIndex(currentDatabase(), rollup_day)".to_owned(),
         };
         match self {
@@ -121,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    const TABLES: [Table; 9] = [
+    const TABLES: [Table; 10] = [
         Table::Events,
         Table::Minutes,
         Table::Hours,
@@ -130,6 +134,7 @@ mod tests {
         Table::Rejects,
         Table::Conflicts,
         Table::Batches,
+        Table::Arrivals,
         Table::Lists,
     ];
 
@@ -138,7 +143,7 @@ mod tests {
         let scope = Scope::tenant("acme");
         for table in TABLES {
             let sql = scope.table(table);
-            let is_of_nobody = matches!(table, Table::Batches | Table::Lists);
+            let is_of_nobody = matches!(table, Table::Batches | Table::Arrivals | Table::Lists);
             assert!(is_of_nobody || sql.ends_with(" WHERE tenant = {scope_tenant:String})"), "{sql}");
         }
         assert_eq!(scope.counts("1").matches(OF_TENANT).count(), effective::DEPTH);

@@ -134,7 +134,7 @@ fn number(text: &str) -> Option<Number> {
     Some(Number(text.parse().unwrap()))
 }
 
-const ALL: [&str; 12] = [
+pub(super) const ALL: [&str; 12] = [
     "requests", "bytes", "largest", "smallest", "mean", "pace", "flow", "users", "newest", "median", "p99",
     "gets",
 ];
