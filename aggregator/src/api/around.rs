@@ -51,7 +51,10 @@ pub(crate) async fn around(State(around): State<Around>, request: Request, next:
         ) {
             metrics.refused.with_label_values(&[problem.kind.words().0]).inc();
         }
-        tracing::debug!(request = id, ?problem, "a request was refused");
+        match problem.cause() {
+            Some(cause) => tracing::error!(request = id, route, cause, "a request could not be answered"),
+            None => tracing::debug!(request = id, ?problem, "a request was refused"),
+        }
         response = render(&problem, &id);
     }
     if method == Method::HEAD {

@@ -116,11 +116,20 @@ pub struct Problem {
     /// What kind of problem.
     pub kind: Kind,
     detail: String,
+    retry_after_seconds: Option<u32>,
+    /// Apart, so that a result that may be a problem is not large for it.
+    more: Box<More>,
+}
+
+/// What few problems have.
+#[derive(Clone, Debug, Default)]
+struct More {
     parameter: Option<String>,
     given: Option<String>,
     allowed: Option<String>,
     errors: Vec<serde_json::Value>,
-    retry_after_seconds: Option<u32>,
+    /// For the log, and not for the client.
+    cause: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -143,15 +152,7 @@ struct Document<'a> {
 impl Problem {
     /// Of that kind, in a sentence.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Problem {
-            kind,
-            detail: detail.into(),
-            parameter: None,
-            given: None,
-            allowed: None,
-            errors: Vec::new(),
-            retry_after_seconds: None,
-        }
+        Problem { kind, detail: detail.into(), retry_after_seconds: None, more: Box::default() }
     }
 
     /// A parameter that is not of its form.
@@ -167,14 +168,19 @@ impl Problem {
     /// A parameter that must be there.
     pub fn missing(name: &str, allowed: &str) -> Self {
         let problem = Problem::new(Kind::InvalidParameter, format!("`{name}` is missing: {allowed}"));
-        Problem { parameter: Some(name.to_owned()), allowed: Some(allowed.to_owned()), ..problem }
+        problem.naming(name.to_owned(), None, allowed.to_owned())
     }
 
     /// About the parameter `name`.
     pub fn about(kind: Kind, name: &str, given: &str, allowed: String) -> Self {
         let given = shorten(given);
         let problem = Problem::new(kind, format!("`{name}`: `{given}` is not possible: {allowed}"));
-        Problem { parameter: Some(name.to_owned()), given: Some(given), allowed: Some(allowed), ..problem }
+        problem.naming(name.to_owned(), Some(given), allowed)
+    }
+
+    fn naming(mut self, parameter: String, given: Option<String>, allowed: String) -> Self {
+        *self.more = More { parameter: Some(parameter), given, allowed: Some(allowed), ..*self.more };
+        self
     }
 
     /// In other words.
@@ -187,7 +193,7 @@ impl Problem {
     /// With what is wrong with each of several parts.
     #[must_use]
     pub fn listing(mut self, errors: Vec<serde_json::Value>) -> Self {
-        self.errors = errors;
+        self.more.errors = errors;
         self
     }
 
@@ -216,11 +222,18 @@ impl Problem {
 
     /// A fault of ours: its words go to the log, not to the client.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%error, "a request could not be answered");
-        Problem::new(
-            Kind::Internal,
-            "the request could not be answered; the server's log says why, by this instance",
-        )
+        let detail = "the request could not be answered; the server's log says why, by this instance";
+        Problem::new(Kind::Internal, detail).caused_by(error)
+    }
+
+    fn caused_by(mut self, error: &dyn std::fmt::Display) -> Self {
+        self.more.cause = Some(error.to_string());
+        self
+    }
+
+    /// For the log, and not for the client.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.more.cause.as_deref()
     }
 
     /// Its status.
@@ -235,17 +248,17 @@ impl Problem {
 
     /// The parameter at fault.
     pub(crate) fn about_parameter(&self) -> Option<&str> {
-        self.parameter.as_deref()
+        self.more.parameter.as_deref()
     }
 
     /// What it can be.
     pub(crate) fn allowed(&self) -> Option<&str> {
-        self.allowed.as_deref()
+        self.more.allowed.as_deref()
     }
 
     /// What is wrong with each of several parts.
     pub(crate) fn errors(&self) -> &[serde_json::Value] {
-        &self.errors
+        &self.more.errors
     }
 
     /// When to try again.
@@ -262,10 +275,10 @@ impl Problem {
             status: status.as_u16(),
             detail: &self.detail,
             instance: format!("urn:rentroll:request:{request_id}"),
-            parameter: self.parameter.as_deref(),
-            given: self.given.as_deref(),
-            allowed: self.allowed.as_deref(),
-            errors: &self.errors,
+            parameter: self.more.parameter.as_deref(),
+            given: self.more.given.as_deref(),
+            allowed: self.more.allowed.as_deref(),
+            errors: &self.more.errors,
         };
         // Texts and numbers always serialise.
         let mut answer = (status, serde_json::to_vec(&document).unwrap_or_default()).into_response();
@@ -313,8 +326,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error.is_retryable() {
             true => {
-                tracing::warn!(%error, "a request could not be answered");
-                Problem::new(Kind::Unavailable, "the store does not answer now; ask again").again_after(5)
+                let problem = Problem::new(Kind::Unavailable, "the store does not answer now; ask again");
+                problem.again_after(5).caused_by(&error)
             }
             false => Problem::internal(&error),
         }
@@ -325,11 +338,9 @@ impl From<MeterError> for Problem {
     fn from(error: MeterError) -> Self {
         let detail = error.to_string();
         match error {
-            MeterError::Definition { field, reason } => Problem {
-                parameter: Some(field),
-                allowed: Some(reason),
-                ..Problem::new(Kind::Unanswerable, detail)
-            },
+            MeterError::Definition { field, reason } => {
+                Problem::new(Kind::Unanswerable, detail).naming(field, None, reason)
+            }
             MeterError::Unknown(_) => Problem::not_found(detail),
             MeterError::Contended(_) => Problem::new(Kind::Conflict, detail),
             MeterError::Store(error) => error.into(),
