@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use rentroll_schemas::meter::{Aggregation, Meter};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -96,6 +97,12 @@ pub(super) struct Shown<'a> {
 }
 
 impl Life {
+    /// From when on usage under its name is its own: what was counted before it was made again is another meter's.
+    pub(super) fn begins(&self) -> DateTime<Utc> {
+        let since = self.first.effective_from.filter(|_| self.first.version > 1);
+        since.unwrap_or(DateTime::UNIX_EPOCH)
+    }
+
     /// Whether it was written in `meters.yaml`.
     pub(super) fn is_of_file(&self) -> bool {
         self.newest.origin == FILE
@@ -303,8 +310,6 @@ pub(super) fn without_repeats(names: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
 
     fn life(meter: Meter) -> Life {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
@@ -32,12 +32,9 @@ pub(super) async fn read_if_any(
 ) -> Result<Option<Value>, Problem> {
     let mut said = headers.clone();
     if !said.contains_key(CONTENT_TYPE) {
-        said.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+        said.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    let bytes = match body::read(&said, body, &["application/json"], face.api.config().body_bytes_max).await {
-        Ok(bytes) => bytes,
-        Err(problem) => return Err(problem),
-    };
+    let bytes = body::read(&said, body, &["application/json"], face.api.config().body_bytes_max).await?;
     match (bytes.is_empty(), headers.contains_key(CONTENT_TYPE)) {
         (true, _) => Ok(None),
         (false, true) => json(&bytes).map(Some),

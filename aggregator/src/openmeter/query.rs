@@ -273,10 +273,7 @@ pub(super) async fn rows_of(
     mut query: Query,
     is_from_first: bool,
 ) -> Result<Vec<Row>, Problem> {
-    // What was counted under the name before it was deleted is another meter's.
-    if let Some(since) = life.first.effective_from {
-        query.from = query.from.max(since);
-    }
+    query.from = query.from.max(life.begins());
     if query.from >= query.to {
         return Ok(Vec::new());
     }

@@ -25,6 +25,8 @@ use crate::tenants::plan::next_minute;
 use crate::tenants::{Registry, TenantVersion, TenantsError};
 
 const UPSERTS_MAX: usize = 1_000;
+/// More tenants than that are not asked for one by one: the registry is read whole.
+const ONE_BY_ONE_MAX: usize = 16;
 /// The system of the external id that OpenMeter has a field for.
 const STRIPE: &str = "stripe";
 const FIELDS: [&str; 6] =
@@ -127,25 +129,49 @@ pub(super) async fn upsert(
     }
     let registry = Registry::new(manager.store().clone());
     let now = Utc::now();
-    let mut records = Vec::with_capacity(given.len());
+    let mut subjects = Vec::with_capacity(given.len());
     for subject in given {
         let fields = Fields::of(subject, &FIELDS)?;
-        let key = fields.needed("key", "the tenant: a text of 1 to 512 bytes")?;
-        let versions = registry.get(key).await.map_err(refused)?;
-        let before = known(&versions, next_minute(now)).map(|known| known.record.clone());
-        records.push(changed(before.unwrap_or_default(), key, &fields)?);
+        let key = fields.needed("key", "the tenant: a text of 1 to 512 bytes")?.to_owned();
+        subjects.push((key, fields));
+    }
+    let keys: Vec<&str> = subjects.iter().map(|(key, _)| key.as_str()).collect();
+    let before = histories(&registry, &keys).await?;
+    let mut records = Vec::with_capacity(subjects.len());
+    for (key, fields) in &subjects {
+        let known = known_of(&before, key, now).map(|known| known.record.clone());
+        records.push(changed(known.unwrap_or_default(), key, fields)?);
     }
     registry.put(&records, Origin::Api, now).await.map_err(refused)?;
-    let mut shown = Vec::with_capacity(records.len());
-    let mut histories = Vec::with_capacity(records.len());
-    for record in &records {
-        histories.push(registry.get(&record.tenant).await.map_err(refused)?);
+    let after = histories(&registry, &keys).await?;
+    let shown = |key: &&str| Ok(known_of(&after, key, now).ok_or_else(|| no_subject(key))?.shown());
+    Ok(output::json(StatusCode::OK, &keys.iter().map(shown).collect::<Result<Vec<_>, Problem>>()?))
+}
+
+/// All versions of some tenants, each in the order of time.
+async fn histories(
+    registry: &Registry,
+    keys: &[&str],
+) -> Result<BTreeMap<String, Vec<TenantVersion>>, Problem> {
+    let mut histories: BTreeMap<String, Vec<TenantVersion>> = BTreeMap::new();
+    if keys.len() <= ONE_BY_ONE_MAX {
+        for key in keys {
+            histories.insert((*key).to_owned(), registry.get(key).await.map_err(refused)?);
+        }
+        return Ok(histories);
     }
-    for (record, versions) in records.iter().zip(&histories) {
-        let known = known(versions, next_minute(Utc::now())).ok_or_else(|| no_subject(&record.tenant))?;
-        shown.push(known.shown());
+    for version in registry.versions().await.map_err(refused)? {
+        histories.entry(version.record.tenant.clone()).or_default().push(version);
     }
-    Ok(output::json(StatusCode::OK, &shown))
+    Ok(histories)
+}
+
+fn known_of<'a>(
+    histories: &'a BTreeMap<String, Vec<TenantVersion>>,
+    key: &str,
+    now: DateTime<Utc>,
+) -> Option<Known<'a>> {
+    known(histories.get(key)?, next_minute(now))
 }
 
 /// What is left out stays, and null erases.

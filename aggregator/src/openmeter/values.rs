@@ -96,10 +96,7 @@ pub(super) async fn of_group(
         return Err(cannot_be("groupByKey", &name, one_of(&allowed)));
     };
     let from = asked.from.unwrap_or(DateTime::UNIX_EPOCH);
-    let span = Span {
-        from: life.first.effective_from.map_or(from, |since| from.max(since)),
-        to: asked.to.unwrap_or(next_minute(Utc::now())),
-    };
+    let span = Span { from: from.max(life.begins()), to: asked.to.unwrap_or(next_minute(Utc::now())) };
     let mut values: Vec<String> = Vec::new();
     if span.from < span.to {
         match reader.begin().await?.group_values(&slug, key, span).await {
