@@ -48,7 +48,8 @@ pub(super) struct Crowd {
 }
 
 pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Result<Crowd> {
-    let config = configure(folder)?;
+    let port = free_port()?;
+    let config = configure(folder, port)?;
     let wanted =
         Wanted { grant: Grant::Service { source: None }, name: "bench".to_owned(), expires_at: None };
     let tokens = folder.join("tokens.toml");
@@ -61,8 +62,8 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
     let mut command = this_binary()?;
     command.arg("--config").arg(&config).arg("up");
     let mut server = Watched::spawn(&mut command)?;
-    let store = serving(folder, &mut server).await?;
-    let address = format!("127.0.0.1:{PORT}");
+    let store = serving(folder, port, &mut server).await?;
+    let address = format!("127.0.0.1:{port}");
 
     eprintln!("how fast events come in…");
     let most = burst_rate(&store, &burst, month).await?;
@@ -113,10 +114,12 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
     })
 }
 
-/// Where the server listens: a benchmark has the machine to itself.
-const PORT: u16 = 18_400;
+/// A port that is free now.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
-fn configure(folder: &Path) -> anyhow::Result<PathBuf> {
+fn configure(folder: &Path, port: u16) -> anyhow::Result<PathBuf> {
     let mut all = meters();
     // What comes in meanwhile is an access log.
     let more = serde_json::json!([
@@ -127,7 +130,7 @@ fn configure(folder: &Path) -> anyhow::Result<PathBuf> {
     // JSON is YAML.
     std::fs::write(folder.join("meters.yaml"), serde_json::to_string(&all)?)?;
     let text = format!(
-        "[data]\ndir = \"data\"\n[store]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:{PORT}\"\n\
+        "[data]\ndir = \"data\"\n[store]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
          [collector.http]\nlisten = \"127.0.0.1:0\"\n\
          [[collector.sources]]\nname = \"steady\"\nkind = \"log\"\npaths = [\"steady.log\"]\n\
          [[collector.sources]]\nname = \"burst\"\nkind = \"log\"\npaths = [\"burst.log\"]\n",
@@ -138,14 +141,14 @@ fn configure(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The store that the server has, once it answers.
-async fn serving(folder: &Path, server: &mut Watched) -> anyhow::Result<Store> {
+async fn serving(folder: &Path, port: u16, server: &mut Watched) -> anyhow::Result<Store> {
     let until = Instant::now() + START_WAIT;
     let data = folder.join("data");
     let ready = || {
         data.join("clickhouse").join("face.json").exists()
             && data.join("collector").join("burst.files.json").exists()
     };
-    while !ready() || tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await.is_err() {
+    while !ready() || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         anyhow::ensure!(!server.has_ended()?, "the server ended by itself");
         anyhow::ensure!(Instant::now() < until, "the server did not start in {} s", START_WAIT.as_secs());
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -156,7 +159,7 @@ async fn serving(folder: &Path, server: &mut Watched) -> anyhow::Result<Store> {
 /// Events a second, from lines that are all there at once.
 async fn burst_rate(store: &Store, path: &Path, month: &Month) -> anyhow::Result<u64> {
     let before = hits(store).await?;
-    let load = Load { per_second: 10_000_000, tenants: month.tenants, zipf: month.zipf, hot: None };
+    let load = Load { per_second: BURST_LINES, tenants: month.tenants, zipf: month.zipf, hot: None };
     let side = path.with_extension("side");
     let writer = Writer::start(&side, load)?;
     while writer.written() < BURST_LINES {
