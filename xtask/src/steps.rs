@@ -67,16 +67,16 @@ pub(crate) const ALL: &[Step] = &[
         run: page,
     },
     Step {
+        name: "openmeter",
+        about: "OpenMeter's SDKs and LiteLLM's callback against a running server",
+        is_optional: false,
+        run: openmeter,
+    },
+    Step {
         name: "advisories",
         about: "known vulnerabilities; fetches the advisory database",
         is_optional: true,
         run: advisories,
-    },
-    Step {
-        name: "openmeter",
-        about: "OpenMeter's SDKs and LiteLLM's callback against a running server",
-        is_optional: true,
-        run: openmeter,
     },
 ];
 
