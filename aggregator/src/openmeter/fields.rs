@@ -69,11 +69,11 @@ impl Fields {
 
     /// A text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
-        let text = |value| match value {
-            &Value::String(ref text) => Ok(text.as_str()),
-            other => Err(cannot_be(name, &other.to_string(), "a text")),
-        };
-        self.get(name).map(text).transpose()
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(other) => Err(cannot_be(name, &other.to_string(), "a text")),
+        }
     }
 
     /// A text that must be there.

@@ -250,11 +250,11 @@ pub(super) fn may_see(reader: &Reader, subjects: &[String]) -> Result<(), Proble
     }
 }
 
+/// From when to when, where that was said.
+pub(super) type Ends = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 /// A span in whole minutes, made greater to them.
-pub(super) fn span(
-    from: Option<DateTime<Utc>>,
-    to: Option<DateTime<Utc>>,
-) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Problem> {
+pub(super) fn span(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<Ends, Problem> {
     let minute = TimeDelta::minutes(1);
     let end = to.unwrap_or_else(Utc::now);
     if let Some(from) = from.filter(|from| *from >= end) {

@@ -18,8 +18,7 @@ fn served() -> Served {
     let request = |tenant: &str, id: &str, method: &str| {
         event(tenant, "ops/web", id, "http.request", json!({ "method": method, "bytes": "0.1" }))
     };
-    let events =
-        [request("alpha", "1", "GET"), request("alpha", "2", "=1+1"), request("beta", "3", "GET")];
+    let events = [request("alpha", "1", "GET"), request("alpha", "2", "=1+1"), request("beta", "3", "GET")];
     Served::with("", &events)
 }
 
@@ -133,10 +132,14 @@ fn queries(served: &Served) {
     let name = csv.header("content-disposition");
     assert_eq!(name, Some("attachment; filename=\"by_method.csv\""));
     let span = "2020-01-01T00:00:00Z,2100-01-01T00:00:00Z";
-    let lines = format!("window_start,window_end,subject,method,value\r\n{span},,'=1+1,1\r\n{span},,GET,2\r\n");
+    let lines =
+        format!("window_start,window_end,subject,method,value\r\n{span},,'=1+1,1\r\n{span},,GET,2\r\n");
     assert_eq!(csv.body, lines);
     assert_eq!(with(&[("accept", "image/png")]).status, 406);
-    assert_eq!(with(&[("accept", "application/json, text/csv")]).header("content-type"), Some("application/json"));
+    assert_eq!(
+        with(&[("accept", "application/json, text/csv")]).header("content-type"),
+        Some("application/json")
+    );
     assert_eq!(with(&[("accept-encoding", "gzip")]).header("content-encoding"), Some("gzip"));
     // A body may be left out, or be of the right type.
     let post = |media: Option<&str>, body: &str| {
@@ -213,9 +216,12 @@ fn mistakes(served: &Served) {
         assert!(problem["detail"].as_str().unwrap().contains(field), "{path}: {problem}");
     }
     // Given and left empty is not given.
-    let none = served.get(&format!("{API}/meters/by_method/query?filterCustomerId=&clientId=x"), &served.admin);
+    let none =
+        served.get(&format!("{API}/meters/by_method/query?filterCustomerId=&clientId=x"), &served.admin);
     assert_eq!(none.status, 200, "{none:?}");
-    for path in ["/openmeter", "/openmeter/", "/openmeter/api/v1/features", "/openmeter/api/v1/meters/none/query"] {
+    for path in
+        ["/openmeter", "/openmeter/", "/openmeter/api/v1/features", "/openmeter/api/v1/meters/none/query"]
+    {
         refused(&served.get(path, &served.admin), 404);
     }
     let method = served.send("PATCH", &format!("{API}/meters"), &served.admin, "");
@@ -231,7 +237,10 @@ fn meters(served: &Served) {
     // Those of the file are as OpenMeter would have them, and are changed there.
     let of_file = read(&served.get(&format!("{API}/meters/by_method"), &served.tenant));
     assert_eq!(of_file["groupBy"], json!({ "method": "$.method" }), "{of_file}");
-    assert_eq!((&of_file["aggregation"], &of_file["annotations"]["unit"]), (&json!("COUNT"), &json!("request")));
+    assert_eq!(
+        (&of_file["aggregation"], &of_file["annotations"]["unit"]),
+        (&json!("COUNT"), &json!("request"))
+    );
     refused(&send("PUT", "/by_method", &json!({ "name": "x" })), 409);
     refused(&served.send("DELETE", &format!("{API}/meters/by_method"), &served.admin, ""), 409);
     let named = |body: &Value| {
@@ -260,7 +269,10 @@ fn meters(served: &Served) {
     let made = send("POST", "", &body);
     assert_eq!(made.status, 201, "{made:?}");
     let made = read(&made);
-    assert_eq!((&made["id"], &made["name"], &made["annotations"]["unit"]), (&json!("mine"), &json!("mine"), &json!("token")));
+    assert_eq!(
+        (&made["id"], &made["name"], &made["annotations"]["unit"]),
+        (&json!("mine"), &json!("mine"), &json!("token"))
+    );
     assert_eq!((&made["metadata"], &made["groupBy"]), (&body["metadata"], &body["groupBy"]));
     // Our own API has the same meter.
     let ours = read(&served.get("/api/v1/meters/mine", &served.admin));
@@ -323,7 +335,11 @@ fn events(served: &Served) {
     assert_eq!((data("f2"), data("f3")), ("null".to_owned(), r#"{"cost":0.3}"#.to_owned()));
     // What is not of the door's forms is refused as it does.
     let problem = read(&post(&[plain], r#"{"id":"f4","source":"other","type":"float","subject":"alpha"}"#));
-    assert_eq!((&problem["rejected"], &problem["errors"][0]["field"]), (&json!(1), &json!("source")), "{problem}");
+    assert_eq!(
+        (&problem["rejected"], &problem["errors"][0]["field"]),
+        (&json!(1), &json!("source")),
+        "{problem}"
+    );
     assert_eq!(post(&[("content-type", "text/plain")], "{}").status, 415);
     let path = format!("{API}/events?source=x");
     assert_eq!(served.send("POST", &path, &served.admin, "{}").status, 400);
@@ -332,7 +348,9 @@ fn events(served: &Served) {
 fn subjects(served: &Served) {
     let upsert =
         |body: Value| served.send("POST", &format!("{API}/subjects"), &served.admin, &body.to_string());
-    let made = upsert(json!([{ "key": "alpha", "displayName": "Alpha", "metadata": { "n": 1.5, "b": true } }, { "key": "beta" }]));
+    let made = upsert(
+        json!([{ "key": "alpha", "displayName": "Alpha", "metadata": { "n": 1.5, "b": true } }, { "key": "beta" }]),
+    );
     assert_eq!(made.status, 200, "{made:?}");
     assert_eq!(read(&made)[0]["metadata"], json!({ "n": "1.5", "b": "true" }));
     // It is what our own API has.
@@ -340,18 +358,34 @@ fn subjects(served: &Served) {
     assert_eq!(ours["now"]["name"], "Alpha", "{ours}");
     let keys = |token: &str| {
         let listed = read(&served.get(&format!("{API}/subjects"), token));
-        listed.as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["key"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
-    assert_eq!((keys(&served.service), keys(&served.tenant)), (vec!["alpha".into(), "beta".into()], vec!["alpha".to_owned()]));
+    assert_eq!(
+        (keys(&served.service), keys(&served.tenant)),
+        (vec!["alpha".into(), "beta".into()], vec!["alpha".to_owned()])
+    );
     assert_eq!(served.get(&format!("{API}/subjects/alpha"), &served.tenant).status, 200);
     // One that cannot be refuses all, and each is named.
     let long = "x".repeat(300);
-    let problem = refused(&upsert(json!([{ "key": "gamma" }, { "key": "d", "displayName": long }, { "key": "" }])), 400);
+    let problem = refused(
+        &upsert(json!([{ "key": "gamma" }, { "key": "d", "displayName": long }, { "key": "" }])),
+        400,
+    );
     let faults = problem["extensions"]["validationErrors"].as_array().unwrap();
     let fields: Vec<&str> = faults.iter().map(|fault| fault["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["[1].displayName", "[2].key"], "{problem}");
     assert_eq!(keys(&served.service).len(), 2);
-    for wrong in [json!([]), json!({ "key": "a" }), json!([{ "key": "a", "colour": "red" }]), json!([{ "key": "a" }, { "key": "a" }])] {
+    for wrong in [
+        json!([]),
+        json!({ "key": "a" }),
+        json!([{ "key": "a", "colour": "red" }]),
+        json!([{ "key": "a" }, { "key": "a" }]),
+    ] {
         refused(&upsert(wrong), 400);
     }
 }
@@ -383,7 +417,10 @@ fn portals(served: &Served) {
     let preflight = served.exchange("OPTIONS", &path, &[("origin", "https://shop.example")], "");
     assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
     assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
-    assert_eq!(served.get(&format!("{API}/meters"), &served.admin).header("access-control-allow-origin"), None);
+    assert_eq!(
+        served.get(&format!("{API}/meters"), &served.admin).header("access-control-allow-origin"),
+        None
+    );
     // The operator's own tokens are not taken back.
     let admin = served.admin.split('_').nth(1).unwrap();
     assert_eq!(send("/invalidate", json!({ "id": admin })).status, 204);
