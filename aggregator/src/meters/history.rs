@@ -73,7 +73,10 @@ mod tests {
         }
     }
 
-    fn spans(rows: &[Stored]) -> Vec<(String, u32, Option<DateTime<Utc>>, Option<DateTime<Utc>>)> {
+    /// Name, version, from and to.
+    type Span = (String, u32, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+    fn spans(rows: &[Stored]) -> Vec<Span> {
         let span = |meter: Meter| (meter.name, meter.version, meter.effective_from, meter.effective_to);
         versions(rows).meters.into_iter().map(span).collect()
     }

@@ -76,7 +76,8 @@ async fn a_meter_added_while_events_come_counts_every_one_of_them() {
     let (mut sent, mut after) = (0, 0);
     // Some have no value; the first ones and some of the last ones are in flight when the meter comes.
     while after < 10 {
-        let value = |id: usize| if id % 10 == 0 { "\"many\"".to_owned() } else { format!("\"{}\"", id % 7) };
+        let value =
+            |id: usize| if id.is_multiple_of(10) { "\"many\"".to_owned() } else { format!("\"{}\"", id % 7) };
         let records = (sent..sent + 40).map(|id| record(&read(id, &value(id)), Utc::now())).collect();
         log.append(Topic::Usage, records).await.unwrap();
         sent += 40;
@@ -95,7 +96,7 @@ async fn a_meter_added_while_events_come_counts_every_one_of_them() {
     running.await.unwrap().unwrap();
     settle(store, &meters).await;
 
-    let with_value = (0..sent).filter(|id| id % 10 != 0);
+    let with_value = (0..sent).filter(|id: &usize| !id.is_multiple_of(10));
     let total: usize = with_value.clone().map(|id| id % 7).sum();
     assert_eq!(usage(store, "reads").await, (with_value.count() as i64, total.to_string()));
     let without = sent.div_ceil(10) as i64;

@@ -101,7 +101,7 @@ fn cells(place: &str, key: &str, row: &TopRow) -> [String; 8] {
         other => shown(other),
     };
     // Percents with nine decimals are for machines.
-    let percent = |percent: Option<Quantity>| percent.map(|percent| tenths(percent));
+    let percent = |percent: Option<Quantity>| percent.map(tenths);
     let share = row.share.map(|share| Quantity::from_nanos(share.nanos().saturating_mul(100)));
     [
         place.to_owned(),
