@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn limits_are_told_from_other_troubles() {
         assert_eq!(limit_of("Code: 159. DB::Exception: Timeout exceeded"), Some(159));
-        assert_eq!(limit_of("Code: 241. DB::Exception: Query memory limit exceeded: would use 1 GiB"), Some(241));
+        assert_eq!(
+            limit_of("Code: 241. DB::Exception: Query memory limit exceeded: would use 1 GiB"),
+            Some(241)
+        );
         assert_eq!(limit_of("Code: 241. DB::Exception: (total) memory limit exceeded"), None);
         assert_eq!(limit_of("502 Bad Gateway"), None);
     }

@@ -90,7 +90,9 @@ impl Scope {
                     .to_owned();
             }
             // One time of the whole store: how fresh it is.
-            Table::Arrivals => return "(SELECT count() AS events, max(arrived_at) AS newest FROM events)".to_owned(),
+            Table::Arrivals => {
+                return "(SELECT count() AS events, max(arrived_at) AS newest FROM events)".to_owned();
+            }
             Table::Lists => return "mergeTreeIndex(currentDatabase(), rollup_day)".to_owned(),
         };
         match self {

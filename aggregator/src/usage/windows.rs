@@ -312,7 +312,7 @@ mod tests {
         edges.windows(2).map(|pair| (pair[1] - pair[0]) / 60).collect()
     }
 
-    const GRIDS: [Window; 5] = [Window::Minute, Window::Hour, Window::Day, Window::Week, Window::Month];
+    const GRIDS: [Window; 4] = [Window::Hour, Window::Day, Window::Week, Window::Month];
 
     #[test]
     fn days_around_a_change_of_clocks_are_23_and_25_hours() {
@@ -392,12 +392,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
         #[test]
         fn windows_of_every_zone_are_contiguous_and_begin_where_they_should(
             from in prop_oneof![around_changes(), (0..4_000_000_000_i64 / 60).prop_map(|minutes| minutes * 60)],
-            minutes in 1..9_000_i64,
+            minutes in 1..6_000_i64,
         ) {
             let to = from + minutes * 60;
             for zone in chrono_tz::TZ_VARIANTS {
@@ -408,7 +408,6 @@ mod tests {
                     for edge in &edges[1..edges.len() - 1] {
                         let (before, now) = (local(zone, edge - 1), local(zone, *edge));
                         let is_edge = match window {
-                            Window::Minute => edge % 60 == 0,
                             Window::Hour => {
                                 (now.minute(), now.second()) == (0, 0)
                                     || offset(zone, *edge) != offset(zone, edge - 1)

@@ -34,15 +34,32 @@ async fn make_up(database: &str) -> World {
     send(&mut world, "acme", "amended", "http.request", "21T11:00:00", full, "");
     send(&mut world, "acme", "void", "http.request", "22T10:00:00", "{}", r#","voids":"voided""#);
     send(&mut world, "acme", "amendment", "http.request", "22T11:00:00", full, r#","amends":"amended""#);
-    send(&mut world, "acme", "void of nothing", "http.request", "22T12:00:00", "{}", r#","voids":"restored""#);
+    send(
+        &mut world,
+        "acme",
+        "void of nothing",
+        "http.request",
+        "22T12:00:00",
+        "{}",
+        r#","voids":"restored""#,
+    );
     send(&mut world, "acme", "restored", "http.request", "22T13:00:00", full, "");
-    send(&mut world, "acme", "void of the void", "http.request", "22T14:00:00", "{}", r#","voids":"void of nothing""#);
+    send(
+        &mut world,
+        "acme",
+        "void of the void",
+        "http.request",
+        "22T14:00:00",
+        "{}",
+        r#","voids":"void of nothing""#,
+    );
     send(&mut world, "beta", "counted", "http.request", "20T10:00:00", full, "");
     world.send(0).await;
     // Another content under a known identity.
     world.event("acme", "counted", "http.request", "2026-10-23T10:00:00Z", r#"{"bytes":6}"#, "");
     let conflict = world.facts.pop().unwrap();
-    let json = conflict.json.replace("2026-10-23T10:00:00Z", "2027-10-23T10:00:00Z").replace("counted", "ahead");
+    let json =
+        conflict.json.replace("2026-10-23T10:00:00Z", "2027-10-23T10:00:00Z").replace("counted", "ahead");
     let ahead = record(&json, at("2026-11-02T00:00:01Z"));
     world.pipeline.send_records(vec![record(&conflict.json, conflict.arrived_at), ahead]).await;
     world.settle().await;
@@ -84,7 +101,9 @@ async fn every_event_has_its_verdict() {
     assert_eq!(page.next, None);
     let verdicts: BTreeMap<(&str, &str), Vec<Verdict>> =
         page.events.iter().fold(BTreeMap::new(), |mut all, event| {
-            all.entry((event.tenant.as_str(), event.id.as_str())).or_insert_with(Vec::new).push(event.verdict);
+            all.entry((event.tenant.as_str(), event.id.as_str()))
+                .or_insert_with(Vec::new)
+                .push(event.verdict);
             all
         });
     use Verdict::{Amended, Conflict, Counted, Rejected, Unmatched, Void, Voided, WithoutValue};
@@ -105,7 +124,9 @@ async fn every_event_has_its_verdict() {
         (("beta", "counted"), vec![Counted]),
     ];
     assert_eq!(verdicts, expected.into_iter().collect());
-    for verdict in [Counted, Unmatched, WithoutValue, Voided, Amended, Void, Rejected, Conflict, Verdict::Copy] {
+    for verdict in
+        [Counted, Unmatched, WithoutValue, Voided, Amended, Void, Rejected, Conflict, Verdict::Copy]
+    {
         let only = EventQuery { verdicts: vec![verdict], ..query() };
         let only = world.all().events(&only).await.unwrap();
         let all: Vec<&FoundEvent> = page.events.iter().filter(|event| event.verdict == verdict).collect();
@@ -117,12 +138,19 @@ async fn every_event_has_its_verdict() {
         counted.meters.iter().map(|meter| (meter.meter.as_str(), meter.value.as_deref())).collect();
     assert_eq!(meters, [("bytes", Some("5")), ("requests", Some("1")), ("users", Some("u1"))]);
     assert_eq!((counted.source.as_str(), counted.kind.as_str()), ("web", "http.request"));
-    assert_eq!((counted.time, counted.arrived_at), (Some(at("2026-10-20T10:00:00Z")), world.facts[0].arrived_at));
+    assert_eq!(
+        (counted.time, counted.arrived_at),
+        (Some(at("2026-10-20T10:00:00Z")), world.facts[0].arrived_at)
+    );
     assert_eq!(counted.measures["bytes"].to_string(), "5");
     assert_eq!(counted.dimensions["method"], "GET");
     assert_eq!(counted.identity, world.facts[0].event().identity().to_string());
     assert_eq!((counted.log.topic.as_str(), counted.log.batch % 100), ("usage", 0));
-    assert!(page.events.iter().all(|event| event.stored_at.is_some_and(|at| at > began)), "{:?}", page.events);
+    assert!(
+        page.events.iter().all(|event| event.stored_at.is_some_and(|at| at > began)),
+        "{:?}",
+        page.events
+    );
     let bare: Vec<(&str, Option<&str>)> =
         of("bare").meters.iter().map(|meter| (meter.meter.as_str(), meter.value.as_deref())).collect();
     assert_eq!(bare, [("bytes", None), ("requests", Some("1")), ("users", None)]);
@@ -181,7 +209,7 @@ async fn events_are_found_by_what_is_known_of_them() {
                 if cursor.is_none() {
                     break;
                 }
-                assert!(all.len() % limit == 0 && all.len() < 100);
+                assert!(all.len().is_multiple_of(limit) && all.len() < 100);
             }
             let whole = world.all().events(&EventQuery { order, ..query() }).await.unwrap();
             assert_eq!(all, whole.events, "{order:?} by {limit}");
@@ -191,7 +219,14 @@ async fn events_are_found_by_what_is_known_of_them() {
         (EventQuery { limit: 0, ..query() }, "limit"),
         (EventQuery { limit: 1_001, ..query() }, "limit"),
         (EventQuery { cursor: some("7"), ..query() }, "cursor"),
-        (EventQuery { from: Some(at("2026-10-20T10:00:00Z")), to: Some(at("2026-10-20T10:00:00Z")), ..query() }, "to"),
+        (
+            EventQuery {
+                from: Some(at("2026-10-20T10:00:00Z")),
+                to: Some(at("2026-10-20T10:00:00Z")),
+                ..query()
+            },
+            "to",
+        ),
     ] {
         let error = world.all().events(&query).await.unwrap_err();
         assert!(matches!(&error, UsageError::Parameter { name: found, .. } if *found == name), "{error}");
@@ -235,5 +270,7 @@ async fn who_may_see_some_meters_sees_what_they_match() {
     assert_eq!(ids(&page), ["text"]);
     assert_eq!(page.events[0].meters.len(), 1);
     let hidden = EventQuery { meter: Some("bytes".to_owned()), ..query() };
-    assert!(matches!(scoped(&["stored"]).events(&hidden).await, Err(UsageError::UnknownMeter { known, .. }) if known == ["stored"]));
+    assert!(
+        matches!(scoped(&["stored"]).events(&hidden).await, Err(UsageError::UnknownMeter { known, .. }) if known == ["stored"])
+    );
 }

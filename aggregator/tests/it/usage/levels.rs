@@ -26,8 +26,22 @@ fn q(text: &str) -> Quantity {
 async fn a_hundred_gib_and_then_a_hundred_tib_are_exactly_52_900_gib_months() {
     let mut world = World::new("gib", METERS).await;
     let gib = 1_u64 << 30;
-    world.event("acme", "1", "snapshot", "2026-05-01T00:00:00Z", &format!(r#"{{"bytes":{}}}"#, 100 * gib), "");
-    world.event("acme", "2", "snapshot", "2026-05-16T00:00:00Z", &format!(r#"{{"bytes":{}}}"#, 102_400 * gib), "");
+    world.event(
+        "acme",
+        "1",
+        "snapshot",
+        "2026-05-01T00:00:00Z",
+        &format!(r#"{{"bytes":{}}}"#, 100 * gib),
+        "",
+    );
+    world.event(
+        "acme",
+        "2",
+        "snapshot",
+        "2026-05-16T00:00:00Z",
+        &format!(r#"{{"bytes":{}}}"#, 102_400 * gib),
+        "",
+    );
     world.send(0).await;
     for (meter, quantity) in [
         ("stored", Quantity::from_int(52_900 << 30)),
@@ -51,7 +65,10 @@ async fn a_hundred_gib_and_then_a_hundred_tib_are_exactly_52_900_gib_months() {
         assert_eq!((later.rows[0].quantity, later.rows[0].events), (Some(expected), 0), "{meter}");
     }
     // Before the first sample there is nothing.
-    let before = Query { window: Window::Month, ..Query::new("stored", at("2026-03-01T00:00:00Z"), at("2026-06-01T00:00:00Z")) };
+    let before = Query {
+        window: Window::Month,
+        ..Query::new("stored", at("2026-03-01T00:00:00Z"), at("2026-06-01T00:00:00Z"))
+    };
     let before = world.all().query(&before).await.unwrap();
     assert_eq!(before.rows.iter().map(|row| row.from).collect::<Vec<_>>(), [at("2026-05-01T00:00:00Z")]);
 }
@@ -61,12 +78,14 @@ fn make_up(world: &mut World, dice: &mut Dice, count: u64) {
     let mut time = at("2026-09-01T00:00:00Z");
     for nth in 0..count {
         if dice.below(5) > 0 {
-            time = at("2026-09-01T00:00:00Z") + TimeDelta::microseconds(dice.below(40 * 86_400_000_000) as i64);
+            time =
+                at("2026-09-01T00:00:00Z") + TimeDelta::microseconds(dice.below(40 * 86_400_000_000) as i64);
         }
         let text = time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         let (bucket, class) = (dice.below(3), dice.below(2));
         let bytes = dice.below(1_000_000);
-        let data = format!(r#"{{"bytes":{bytes}.{:02},"bucket":"b{bucket}","class":"c{class}"}}"#, dice.below(100));
+        let data =
+            format!(r#"{{"bytes":{bytes}.{:02},"bucket":"b{bucket}","class":"c{class}"}}"#, dice.below(100));
         let tenant = dice.of(&["acme", "beta", "zeta"]);
         world.event(tenant, &format!("e{nth}"), "snapshot", &text, &data, "");
         if dice.below(9) == 0 && nth > 0 {
@@ -158,12 +177,14 @@ async fn levels_are_what_their_series_say_by_the_microsecond() {
         // Most series have their last sample before it; some have several in its minute.
         for first in ["2026-09-12T00:00:00Z", "2026-10-15T00:00:00Z"] {
             let windows = days(first, 6);
-            let base = Query {
-                window: Window::Day,
-                ..Query::new(meter, at(first), at(first) + TimeDelta::days(6))
-            };
+            let base =
+                Query { window: Window::Day, ..Query::new(meter, at(first), at(first) + TimeDelta::days(6)) };
             let all = found(&world, &base).await;
-            assert_eq!(all, naive(&facts, of_meter, &windows, |_, _| Some(Vec::new()), &[]), "{meter} {first}");
+            assert_eq!(
+                all,
+                naive(&facts, of_meter, &windows, |_, _| Some(Vec::new()), &[]),
+                "{meter} {first}"
+            );
             let by = Query {
                 group_by: vec![Group::Tenant, Group::Dimension("class".to_owned())],
                 filters: vec![Filter { key: "bucket".to_owned(), test: Test::Not(texts(&["b1"])) }],
@@ -175,12 +196,17 @@ async fn levels_are_what_their_series_say_by_the_microsecond() {
                 let is_asked = event.dimension("bucket") != Some("b1") && fact.tenant != "beta";
                 is_asked.then(|| vec![fact.tenant.clone(), event.dimension("class").unwrap().to_owned()])
             };
-            assert_eq!(found(&world, &by).await, naive(&facts, of_meter, &windows, group, &[]), "{meter} {first}");
+            assert_eq!(
+                found(&world, &by).await,
+                naive(&facts, of_meter, &windows, group, &[]),
+                "{meter} {first}"
+            );
         }
     }
     // In another zone, by the hour, from the midst of an hour.
     let (from, to) = ("2026-09-20T10:20:00Z", "2026-09-20T14:50:00Z");
-    let hours = Query { window: Window::Hour, zone: Tz::Asia__Kolkata, ..Query::new("stored", at(from), at(to)) };
+    let hours =
+        Query { window: Window::Hour, zone: Tz::Asia__Kolkata, ..Query::new("stored", at(from), at(to)) };
     let edges: Vec<i64> = ["10:20", "10:30", "11:30", "12:30", "13:30", "14:30", "14:50"]
         .map(|time| at(&format!("2026-09-20T{time}:00Z")).timestamp())
         .to_vec();
@@ -194,7 +220,8 @@ async fn levels_are_what_their_series_say_by_the_microsecond() {
         ..Query::new("stored", at("2026-09-14T00:00:00Z"), at("2026-09-17T00:00:00Z"))
     };
     let first = at("2026-09-12T00:00:00Z").timestamp();
-    let three: Vec<(i64, i64)> = (0..3).map(|day| (first + day * 86_400, first + (day + 3) * 86_400)).collect();
+    let three: Vec<(i64, i64)> =
+        (0..3).map(|day| (first + day * 86_400, first + (day + 3) * 86_400)).collect();
     assert_eq!(found(&world, &rolling).await, naive(&facts, stored, &three, |_, _| Some(Vec::new()), &[]));
 }
 
@@ -216,10 +243,8 @@ async fn the_last_of_several_samples_of_one_minute_is_carried_in() {
     let known = world.facts.len();
     world.event("acme", "v1", "connections", "2026-09-01T10:00:50Z", "{}", r#","voids":"3""#);
     world.event("acme", "v2", "connections", "2026-09-01T10:00:50Z", "{}", r#","voids":"2""#);
-    let records = world.facts[known..]
-        .iter()
-        .map(|fact| crate::common::record(&fact.json, fact.arrived_at))
-        .collect();
+    let records =
+        world.facts[known..].iter().map(|fact| crate::common::record(&fact.json, fact.arrived_at)).collect();
     world.pipeline.send_records(records).await;
     let answer = world.all().query(&hour).await.unwrap();
     assert_eq!(answer.rows[0].quantity, Some(q("180")));
@@ -233,7 +258,10 @@ async fn the_last_of_several_samples_of_one_minute_is_carried_in() {
         ..Query::new("held", at("2026-09-01T09:00:00Z"), at("2026-09-01T11:00:00Z"))
     };
     let rows = world.all().query(&two).await.unwrap().rows;
-    assert_eq!(rows.iter().map(|row| row.quantity).collect::<Vec<_>>(), [Some(Quantity::ZERO), Some(q("179.75"))]);
+    assert_eq!(
+        rows.iter().map(|row| row.quantity).collect::<Vec<_>>(),
+        [Some(Quantity::ZERO), Some(q("179.75"))]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,8 +305,22 @@ async fn a_level_goes_over_to_another_tier_in_the_midst_of_a_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn levels_are_told_apart_by_their_series_alone_and_end_with_them() {
     let mut world = World::new("level_versions", METERS).await;
-    world.event("acme", "1", "snapshot", "2026-09-01T00:00:00Z", r#"{"bytes":10,"bucket":"a","class":"x"}"#, "");
-    world.event("acme", "2", "snapshot", "2026-09-03T12:00:00Z", r#"{"bytes":4,"bucket":"a","class":"x"}"#, "");
+    world.event(
+        "acme",
+        "1",
+        "snapshot",
+        "2026-09-01T00:00:00Z",
+        r#"{"bytes":10,"bucket":"a","class":"x"}"#,
+        "",
+    );
+    world.event(
+        "acme",
+        "2",
+        "snapshot",
+        "2026-09-03T12:00:00Z",
+        r#"{"bytes":4,"bucket":"a","class":"x"}"#,
+        "",
+    );
     world.send(0).await;
     let query = |group_by: Vec<Group>| Query {
         window: Window::Day,

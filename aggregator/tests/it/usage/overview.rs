@@ -65,7 +65,8 @@ async fn what_is_not_counted_is_listed() {
     let acme = world.of("acme");
     assert_eq!(rows(&acme.unmatched(span(), 10).await.unwrap()), [("db.read", "acme", 1)]);
     assert_eq!(totals(&acme.without_value(span(), 10).await.unwrap()), [("bytes", 1, 1), ("users", 1, 1)]);
-    let one = world.usage().scoped(Scope::Tenant { tenant: "acme".to_owned(), meters: vec!["bytes".to_owned()] });
+    let one =
+        world.usage().scoped(Scope::Tenant { tenant: "acme".to_owned(), meters: vec!["bytes".to_owned()] });
     assert_eq!(totals(&one.unmatched(span(), 10).await.unwrap()), []);
     assert_eq!(totals(&one.without_value(span(), 10).await.unwrap()), [("bytes", 1, 1)]);
 }
@@ -98,7 +99,8 @@ async fn tenants_are_paged_and_searched() {
     let world = make_up("tenants_seen").await;
     let page = async |scoped: &Scoped, search: Option<&str>, after: Option<&str>, limit| {
         let page = scoped.tenants(search, after, limit).await.unwrap();
-        let names: Vec<(String, u64)> = page.tenants.iter().map(|seen| (seen.tenant.clone(), seen.events)).collect();
+        let names: Vec<(String, u64)> =
+            page.tenants.iter().map(|seen| (seen.tenant.clone(), seen.events)).collect();
         (names, page.next)
     };
     let all = world.all();

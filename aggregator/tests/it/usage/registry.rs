@@ -17,9 +17,9 @@ const VERSIONS: [(&str, &str, &str, &str, &str); 6] = [
 ];
 
 fn then(tenant: &str, time: DateTime<Utc>) -> (&'static str, &'static str, &'static str) {
-    let of_tenant = VERSIONS.iter().filter(|version| version.0 == tenant);
+    let mut of_tenant = VERSIONS.iter().filter(|version| version.0 == tenant);
     let holds = |from: &str| at(&format!("{}Z", from.replace(' ', "T"))) <= time;
-    match of_tenant.filter(|version| holds(version.1)).next_back() {
+    match of_tenant.rfind(|version| holds(version.1)) {
         // The last one is a removal.
         Some(("beta", ..)) if time >= at("2026-10-23T06:00:00Z") => ("", "", ""),
         Some((_, _, organisation, tier, plan)) => (organisation, tier, plan),
@@ -46,11 +46,13 @@ async fn a_change_in_mid_day_parts_the_day_s_usage() {
         world.register(&tenant.replace('\'', "\\'"), from, organisation, tier, plan).await;
     }
     // What is recorded later of the same time holds.
-    world.pipeline.execute(
-        "INSERT INTO tenants (tenant, valid_from, recorded_at, organisation, tier, origin) VALUES \
+    world
+        .pipeline
+        .execute(
+            "INSERT INTO tenants (tenant, valid_from, recorded_at, organisation, tier, origin) VALUES \
          ('acme', '2026-10-21 10:17:00', '2026-01-01 00:00:00', 'wrong', 'wrong', 'api')",
-    )
-    .await;
+        )
+        .await;
     world
         .pipeline
         .execute(
@@ -69,7 +71,8 @@ async fn a_change_in_mid_day_parts_the_day_s_usage() {
     ];
     for meter in ["requests", "bytes", "largest", "mean", "users", "newest", "pace"] {
         for group_by in &groups {
-            for organisations in [vec![], vec!["north".to_owned()], vec!["s'x".to_owned(), "gone".to_owned()]] {
+            for organisations in [vec![], vec!["north".to_owned()], vec!["s'x".to_owned(), "gone".to_owned()]]
+            {
                 let query = Query {
                     window: Window::Day,
                     group_by: group_by.clone(),

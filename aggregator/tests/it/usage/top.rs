@@ -55,7 +55,8 @@ fn row(key: &str, meter: &Meter, now: &Heap<'_>, before: &Heap<'_>, total: Optio
     let ratio = |one: Quantity, by: Quantity| {
         (by.nanos() != 0).then(|| divided(one.nanos() * by.nanos().signum(), 1_000_000_000, by.nanos().abs()))
     };
-    let zero = |quantity: Option<Quantity>| if adds_up { Some(quantity.unwrap_or_default()) } else { quantity };
+    let zero =
+        |quantity: Option<Quantity>| if adds_up { Some(quantity.unwrap_or_default()) } else { quantity };
     let change = match (quantity, previous) {
         (None, None) => None,
         _ => zero(quantity).zip(zero(previous)).and_then(|(now, before)| now.checked_sub(before)),
@@ -124,7 +125,11 @@ async fn the_greatest_their_share_and_how_they_changed() {
         assert!(matches!(error, UsageError::Parameter { name: "rows", .. }), "{error}");
     }
     // Before the epoch there is nothing to compare with.
-    let first = Top { from: at("1970-01-01T00:00:00Z"), to: at("2026-10-24T00:00:00Z"), ..top("bytes", Group::Tenant, 3) };
+    let first = Top {
+        from: at("1970-01-01T00:00:00Z"),
+        to: at("2026-10-24T00:00:00Z"),
+        ..top("bytes", Group::Tenant, 3)
+    };
     let answer = world.all().top(&first).await.unwrap();
     assert_eq!((answer.previous_from, answer.total.change), (None, None));
 }

@@ -23,7 +23,8 @@ async fn rolling_windows_look_back_over_whole_ones() {
     world.send(0).await;
     // Clocks are set back on the 25th.
     let edges = ["20", "21", "22", "23", "24"].map(|day| at(&format!("2026-10-{day}T22:00:00Z")));
-    let edges: Vec<_> = edges.into_iter().chain([at("2026-10-25T23:00:00Z"), at("2026-10-26T05:00:00Z")]).collect();
+    let edges: Vec<_> =
+        edges.into_iter().chain([at("2026-10-25T23:00:00Z"), at("2026-10-26T05:00:00Z")]).collect();
     for meter in ["requests", "bytes", "largest", "smallest", "mean", "pace", "users", "newest", "median"] {
         let query = Query {
             window: Window::Day,
@@ -140,10 +141,19 @@ async fn corrections_and_copies_change_rollups_and_events_alike() {
         let of = world.facts[dice.below(120 + nth as u64) as usize].clone();
         let (id, time) = (format!("c{nth}"), "2026-10-21T12:34:56Z");
         match dice.below(2) {
-            0 => world.event(&of.tenant, &id, "http.request", time, "{}", &format!(r#","voids":"{}""#, of.id)),
+            0 => {
+                world.event(&of.tenant, &id, "http.request", time, "{}", &format!(r#","voids":"{}""#, of.id))
+            }
             _ => {
                 let data = format!(r#"{{"bytes":{},"user":"u1","method":"GET"}}"#, dice.below(2_000));
-                world.event(&of.tenant, &id, "http.request", time, &data, &format!(r#","amends":"{}""#, of.id));
+                world.event(
+                    &of.tenant,
+                    &id,
+                    "http.request",
+                    time,
+                    &data,
+                    &format!(r#","amends":"{}""#, of.id),
+                );
             }
         }
     }
@@ -201,7 +211,9 @@ async fn versions_of_a_meter_count_each_its_own_time() {
     make_up(&mut world, &mut Dice(53), "2026-10-20T00:00:00Z", 5, 200);
     world.send(0).await;
     for meter in ["bytes", "newest"] {
-        for group_by in [vec![], vec![Group::Dimension("method".to_owned())], vec![Group::Dimension("user".to_owned())]] {
+        for group_by in
+            [vec![], vec![Group::Dimension("method".to_owned())], vec![Group::Dimension("user".to_owned())]]
+        {
             let query = Query {
                 window: Window::Day,
                 group_by,
@@ -255,7 +267,10 @@ async fn what_would_be_too_much_is_refused_with_how_to_ask_for_less() {
     assert!(error.contains("rows of the answer") && error.contains("coarser window"), "{error}");
     let filled = Query { fill: Fill::Zero, tenants: vec!["nobody".to_owned()], ..hourly };
     assert!(matches!(limited(short).query(&filled).await, Err(UsageError::TooLarge { .. })));
-    let minutes = Query { window: Window::Minute, ..Query::new("bytes", at("2026-01-01T00:00:00Z"), at("2026-10-23T00:00:00Z")) };
+    let minutes = Query {
+        window: Window::Minute,
+        ..Query::new("bytes", at("2026-01-01T00:00:00Z"), at("2026-10-23T00:00:00Z"))
+    };
     let error = world.all().query(&minutes).await.unwrap_err().to_string();
     assert!(error.contains("10000") && error.contains("`hour`"), "{error}");
     // Users by the hundred thousand.
