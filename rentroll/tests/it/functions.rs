@@ -36,7 +36,8 @@ struct Sums {
 
 /// A folder with the part of the trace, and its sums.
 fn part_of_the_trace(rig: &Rig) -> Sums {
-    for file in ["meters.yaml", "catalogue.yaml", "costs.yaml", "durations.csv", "memory.csv"] {
+    for file in ["meters.yaml", "catalogue.yaml", "costs.yaml", "durations.csv", "memory.csv", "tenants.csv"]
+    {
         std::fs::copy(Path::new(FUNCTIONS).join(file), rig.path(file)).unwrap();
     }
     let by_function = |name: &str, key: [usize; 3], value: usize| -> BTreeMap<Vec<String>, String> {
@@ -180,6 +181,15 @@ fn a_part_of_the_trace_goes_through_the_whole_chain() {
     assert_eq!(invoices, (expected.tenants.len() as u64, expected.tenants.len() as u64));
     assert_eq!(rig.query::<String>("SELECT toString(sum(total)) FROM allocations"), "1700");
     assert_eq!(stored_and_duplicate(&rig), (expected.events, 0));
+
+    // The registry knows whose apps they are.
+    let by_owner =
+        rig.json(&["query", "invocations", "--month", "2019-07", "--by", "organisation", "--json"]);
+    let rows = by_owner["rows"].as_array().unwrap();
+    let sum: u64 = rows.iter().map(|row| row["quantity"].as_str().unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(sum, expected.events);
+    assert!(rows.len() > 200 && rows.iter().all(|row| row["organisation"].as_str().unwrap().len() == 64));
+    assert_eq!(by_owner["read_from"], serde_json::json!(["day"]));
 
     // Again: nothing is read twice. From the file's start, made anew: duplicates, and nothing changes.
     assert_eq!(rig.json(&arguments), overview);

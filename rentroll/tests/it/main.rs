@@ -22,3 +22,4 @@ mod rig;
 mod tenants;
 mod topics;
 mod torture;
+mod usage;

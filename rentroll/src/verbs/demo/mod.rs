@@ -102,6 +102,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let mut system = System::start(&config, Parts::ALL, Mode { once: true, from_start: false }).await?;
     let rows_expected = trace.as_ref().map(|trace| trace.totals().invocations);
     let all = async {
+        if let (Some(_), Some(store)) = (&trace, &system.store) {
+            functions::register(&config, store).await?;
+        }
         let overview = chain::run(&mut system, &meters, &catalogue, &costs, args.top, rows_expected).await?;
         let exit = match (&trace, &system.store) {
             (Some(trace), Some(store)) => functions::check(trace, store).await?,

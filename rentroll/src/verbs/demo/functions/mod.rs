@@ -17,8 +17,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use chrono::Utc;
+use rentroll_aggregator::tenants::{Action, ImportOptions, Registry};
 use rentroll_engines::store::Store;
 use rentroll_schemas::money::round_money;
+use rentroll_schemas::tenant::csv::Reading;
 
 use self::trace::{Totals, Trace};
 use crate::cli::{Exit, WrongUse};
@@ -59,6 +62,24 @@ pub(super) async fn prepare(config: &mut Config) -> anyhow::Result<Trace> {
         Ok(trace)
     })
     .await?
+}
+
+/// Makes the apps known to the tenant registry, with their organisations: `tenants.csv` beside the configuration.
+///
+/// # Errors
+/// Names the line that is at fault; the store's.
+pub(super) async fn register(config: &Config, store: &Store) -> anyhow::Result<()> {
+    let path = config.path(std::path::Path::new("tenants.csv"));
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let reading = Reading::new(bytes).with_context(|| path.display().to_string())?;
+    let imported =
+        Registry::new(store.clone()).import(&reading, ImportOptions::default(), Utc::now()).await?;
+    if let Some(bad) = imported.bad.first() {
+        anyhow::bail!("{}: line {}: {}", path.display(), bad.number, bad.fault);
+    }
+    let added = imported.count(Action::Added);
+    eprintln!("registry    {} apps added", grouped(&added.to_string()));
+    Ok(())
 }
 
 fn say(totals: &Totals) {
