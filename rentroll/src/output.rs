@@ -22,6 +22,12 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
+/// Says something on stderr. What runs for long says it to whoever listens: that nobody does any more is no reason to break
+/// off.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// A table whose columns are left- or right-aligned: numbers go right.
 #[derive(Debug)]
 pub struct Sheet {

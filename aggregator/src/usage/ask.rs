@@ -177,6 +177,7 @@ impl Ask<'_> {
 
     fn query(&self, sql: &str, params: &Params, left: Duration) -> clickhouse::query::Query {
         let limits = self.limits();
+        tracing::trace!(sql, ?params, "a question to the store");
         let mut query = self
             .scoped
             .usage

@@ -302,7 +302,7 @@ impl System {
             self.collectors = still;
             self.ingest.fail_if_ended()?;
             if self.ingest.look().await? {
-                eprintln!("ingest:     {}", self.ingest.url().unwrap_or_default());
+                crate::output::note(&format!("ingest:     {}", self.ingest.url().unwrap_or_default()));
             }
             if self.http.is_finished() {
                 anyhow::bail!("the HTTP server ended");

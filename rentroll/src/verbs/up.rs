@@ -5,6 +5,7 @@ use rentroll_collector::collect::Mode;
 use crate::cli::{Exit, WrongUse};
 use crate::config::{Config, LogKind};
 use crate::context::Context;
+use crate::output;
 use crate::services::{self, Parts, System, progress};
 
 /// Examples of `rentroll up`.
@@ -77,7 +78,7 @@ pub async fn run(context: &Context, mode: Mode, parts: Parts) -> anyhow::Result<
             drained = system.drain() => drained,
             asked = services::asked_to_stop() => asked,
         };
-        eprintln!("{}", shown.finish());
+        output::note(&shown.finish());
         let stopped = system.stop().await;
         drained.and(stopped)?;
         return Ok(Exit::Done);
@@ -86,7 +87,7 @@ pub async fn run(context: &Context, mode: Mode, parts: Parts) -> anyhow::Result<
         failure = system.until_failure() => failure.map(|never| match never {}),
         asked = services::asked_to_stop() => asked,
     };
-    eprintln!("stopping");
+    output::note("stopping");
     let stopped = system.stop().await;
     failed.and(stopped)?;
     Ok(Exit::Done)
@@ -97,22 +98,22 @@ fn announce(config: &Config, system: &System, parts: Parts) {
         LogKind::Embedded => format!("{}", config.data_dir().join("log").display()),
         LogKind::Kafka => format!("Kafka at {}", config.log.kafka.brokers),
     };
-    eprintln!("event log:  {log}");
+    output::note(&format!("event log:  {log}"));
     if let Some(store) = &system.store {
         let whose = if store.is_embedded_here() {
             "embedded engine, ClickHouse's HTTP protocol"
         } else {
             "ClickHouse"
         };
-        eprintln!("store:      {} ({whose}, user {})", store.url(), store.user());
+        output::note(&format!("store:      {} ({whose}, user {})", store.url(), store.user()));
     }
     let what = if parts.console {
         "console, /api/v1, /healthz, /readyz, /metrics"
     } else {
         "/healthz, /readyz, /metrics"
     };
-    eprintln!("http:       http://{}/ ({what})", system.address);
+    output::note(&format!("http:       http://{}/ ({what})", system.address));
     if let Some(url) = system.ingest_url() {
-        eprintln!("ingest:     {url}");
+        output::note(&format!("ingest:     {url}"));
     }
 }

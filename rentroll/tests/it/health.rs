@@ -1,8 +1,9 @@
 //! Ready means that it makes progress: true of an idle system for as long as it idles, false of one whose store
 //! is gone, true again once it is back.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rentroll_testing::kafka::Broker;
@@ -220,4 +221,23 @@ fn without_its_store_it_is_not_ready_and_loses_nothing() {
     let stored: u64 =
         books["hours"].as_array().unwrap().iter().map(|hour| hour["stored"].as_u64().unwrap()).sum();
     assert_eq!((stored, field::<bool>(&books, "/balanced")), (800, true));
+}
+
+#[test]
+fn one_whose_words_nobody_reads_any_more_stops_when_it_is_asked_to() {
+    let rig = Rig::with_config(None);
+    let mut command = rig.command(&["up"]);
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(running.stderr.take().unwrap());
+    while !said.contains("http:") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    // As when its parent has gone.
+    drop((stderr, running.stdout.take()));
+    let asked = Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let ended = wait_until(Duration::from_secs(60), || running.try_wait().unwrap());
+    let _ = running.kill();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }

@@ -80,7 +80,10 @@ fn usage_is_asked_for_in_tables_pictures_and_documents() {
 
     let meters = rig.json(&["meters", "--days", "36600", "--json"]);
     assert_eq!(meters["meters"][0]["meter"], "egress_bytes");
-    assert_eq!((&meters["meters"][0]["events"], &meters["meters"][0]["tenants"]), (&10_000.into(), &1_753.into()));
+    assert_eq!(
+        (&meters["meters"][0]["events"], &meters["meters"][0]["tenants"]),
+        (&10_000.into(), &1_753.into())
+    );
     assert_eq!(meters["without_value"]["totals"], serde_json::json!([]));
     assert_eq!(meters["unmatched"]["totals"], serde_json::json!([]));
     assert!(line(&rig.ok(&["meters"]), "egress_bytes").ends_with("none 0"), "no events of late");
