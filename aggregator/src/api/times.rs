@@ -1,12 +1,14 @@
 //! Times, zones and lengths of time, as they are written in requests.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
+use rentroll_schemas::period;
 
 use super::params::Params;
 use super::problem::Problem;
 use crate::meters::history::next_minute;
 use crate::usage::overview::Span;
+use crate::usage::text;
 
 const ALLOWED: &str = "RFC 3339 with a zone, such as 2026-11-24T10:00:00Z, 2026-11-24T10:00Z or \
      2026-11-24T10:00:00+01:00, or a day, such as 2026-11-24";
@@ -36,12 +38,10 @@ fn parse(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     (with_offset.len() == 22).then(|| time.with_timezone(&Utc))
 }
 
-/// The first instant of a day: where clocks skip midnight, the first one after it.
+/// The first instant of a day; of one that the zone left out, since its country changed sides of the date line, that of the
+/// next.
 fn start_of_day(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
-    let midnight = day.and_time(NaiveTime::MIN);
-    let at = |minutes| zone.from_local_datetime(&(midnight + TimeDelta::minutes(minutes))).earliest();
-    // A whole day may be skipped, where a country changed sides of the date line.
-    (0..=1_440).step_by(15).find_map(at).map(|time| time.with_timezone(&Utc))
+    period::start_of_day(day, zone).or_else(|| period::start_of_day(day.succ_opt()?, zone))
 }
 
 /// The zone of that name.
@@ -89,57 +89,13 @@ fn is_span(from: DateTime<Utc>, to: DateTime<Utc>, params: &Params) -> Result<Sp
     }
 }
 
-/// A length of time: `24h`, `90m`, `7d`, or ISO 8601: `PT24H`, `P7D`, `P1W`, `P1DT12H`.
-pub(crate) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
-    let allowed =
-        "a length of time in whole minutes, up to a year: 24h, 7d, 90m, or ISO 8601, such as PT24H or P7D";
-    let invalid = || Problem::parameter(name, text, allowed);
-    let minutes = match text.strip_prefix('P') {
-        Some(parts) => iso_minutes(parts),
-        None => {
-            let unit = text.chars().next_back().ok_or_else(invalid)?;
-            let count = &text[..text.len() - unit.len_utf8()];
-            [('m', 1), ('h', 60), ('d', 1_440), ('w', 10_080)]
-                .iter()
-                .find(|(letter, _)| *letter == unit)
-                .and_then(|(_, minutes)| number(count)?.checked_mul(*minutes))
-        }
-    };
-    let minutes = minutes.ok_or_else(invalid)?;
-    match (1..=366 * 1_440).contains(&minutes) {
+/// A length of time: see [`text::LENGTHS`].
+pub(super) fn length(name: &str, text: &str) -> Result<TimeDelta, Problem> {
+    let minutes = text::minutes(text).ok_or_else(|| Problem::parameter(name, text, text::LENGTHS))?;
+    match text::MINUTES.contains(&minutes) {
         true => Ok(TimeDelta::minutes(minutes)),
-        false => Err(Problem::unanswerable(name, text, allowed)),
+        false => Err(Problem::unanswerable(name, text, text::LENGTHS)),
     }
-}
-
-fn iso_minutes(parts: &str) -> Option<i64> {
-    let (date, time) = match parts.split_once('T') {
-        Some((_, "")) => return None,
-        Some((date, time)) => (date, time),
-        None => (parts, ""),
-    };
-    if date.is_empty() && time.is_empty() {
-        return None;
-    }
-    let mut minutes: i64 = 0;
-    for (text, units) in [(date, &[('W', 10_080), ('D', 1_440)][..]), (time, &[('H', 60), ('M', 1)])] {
-        let mut rest = text;
-        let mut units = units.iter();
-        while !rest.is_empty() {
-            let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
-            let unit = rest[end..].chars().next()?;
-            // Each once, in this order.
-            let (_, factor) = units.find(|(letter, _)| *letter == unit)?;
-            minutes = minutes.checked_add(number(&rest[..end])?.checked_mul(*factor)?)?;
-            rest = &rest[end + 1..];
-        }
-    }
-    Some(minutes)
-}
-
-fn number(digits: &str) -> Option<i64> {
-    let are_digits = (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    are_digits.then(|| digits.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -108,8 +108,16 @@ pub fn written(group: &Group) -> String {
 /// A length of time: `24h`, `90m`, `7d`, `2w`, or ISO 8601: `PT24H`, `P7D`, `P1W`, `P1DT12H`. `None` for what is none:
 /// see [`LENGTHS`].
 pub fn length(text: &str) -> Option<TimeDelta> {
-    let minutes = match text.strip_prefix(['P', 'p']) {
-        Some(parts) => iso_minutes(&parts.to_ascii_uppercase())?,
+    minutes(text).filter(|minutes| MINUTES.contains(minutes)).map(TimeDelta::minutes)
+}
+
+/// The minutes of a length of time that can be used.
+pub const MINUTES: std::ops::RangeInclusive<i64> = 1..=366 * 1_440;
+
+/// The minutes that are written, of whatever number; `None` for what is no length of time.
+pub fn minutes(text: &str) -> Option<i64> {
+    match text.strip_prefix(['P', 'p']) {
+        Some(parts) => iso_minutes(&parts.to_ascii_uppercase()),
         None => {
             let unit = text.chars().next_back()?;
             let count = number(&text[..text.len() - unit.len_utf8()])?;
@@ -120,10 +128,9 @@ pub fn length(text: &str) -> Option<TimeDelta> {
                 'w' => 10_080,
                 _ => return None,
             };
-            count.checked_mul(minutes)?
+            count.checked_mul(minutes)
         }
-    };
-    (1..=366 * 1_440).contains(&minutes).then(|| TimeDelta::minutes(minutes))
+    }
 }
 
 fn iso_minutes(parts: &str) -> Option<i64> {
