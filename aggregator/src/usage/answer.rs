@@ -1,6 +1,8 @@
 //! A question about one meter, from what was asked to the rows of the answer.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rentroll_schemas::Quantity;
@@ -165,17 +167,36 @@ impl Ask<'_> {
 
     /// When the newest event arrived that is stored: the parts of the table know it, and nothing is read.
     pub(super) async fn data_as_of(&self) -> Result<Option<DateTime<Utc>>, UsageError> {
+        let Freshness(held) = self.freshness();
+        let known = *held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, newest)) = known
+            && at.elapsed() < FRESH_FOR
+        {
+            return Ok(newest);
+        }
         let sql = format!(
             "SELECT toUInt64(events), toUnixTimestamp64Milli(newest) FROM {}",
             self.scope().table(Table::Arrivals)
         );
         let newest: Vec<(u64, i64)> = self.fetch(&sql, &Params::default()).await?;
-        Ok(match newest.first() {
+        let newest = match newest.first() {
             Some((1.., newest)) => DateTime::from_timestamp_millis(*newest),
             _ => None,
-        })
+        };
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), newest));
+        Ok(newest)
     }
 }
+
+/// How long what is known of how fresh the store is will do: many ask at once.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// How fresh the store was when it was asked last. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Freshness(Arc<Mutex<Option<Known>>>);
+
+/// When it was asked, and what it said.
+type Known = (Instant, Option<DateTime<Utc>>);
 
 /// Makes rows of windows.
 struct Rows<'a> {

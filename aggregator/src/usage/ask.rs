@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use clickhouse::{RowOwned, RowRead};
 use serde::Serialize;
 
+use super::answer::Freshness;
 use super::lists::KnownLists;
 use super::scope::SCOPE_TENANT;
 use super::{Limits, Scope, Scoped, UsageError};
 
 /// Threads of the store for one statement: questions come many at once, and beside what is being stored.
 const THREADS: &str = "2";
+/// Tenants of which little is read.
+const FEW: usize = 10;
 /// What the store may take to notice that it has no more time.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -97,6 +100,15 @@ impl Scoped {
 impl Ask<'_> {
     pub(super) fn scope(&self) -> &Scope {
         &self.scoped.scope
+    }
+
+    /// Whether a question is about few tenants: the one that may be seen, or those that are named.
+    pub(super) fn is_of_few(&self, named: &[String]) -> bool {
+        matches!(self.scope(), Scope::Tenant { .. }) || (1..=FEW).contains(&named.len())
+    }
+
+    pub(super) fn freshness(&self) -> &Freshness {
+        &self.scoped.usage.freshness
     }
 
     pub(super) fn known_lists(&self) -> &KnownLists {

@@ -31,6 +31,7 @@ pub use query::{Answer, Fill, Filter, Group, Query, Row, Source, Test, Window};
 pub use scope::Scope;
 pub use windows::WINDOWS_MAX;
 
+use answer::Freshness;
 use lists::KnownLists;
 
 /// How much one question may take.
@@ -65,12 +66,13 @@ pub struct Usage {
     billing_zone: Tz,
     limits: Limits,
     lists: KnownLists,
+    freshness: Freshness,
 }
 
 impl Usage {
     /// From this store, by these meters. Billing periods are months of `billing_zone`.
     pub fn new(store: Store, meters: LiveMeters, billing_zone: Tz, limits: Limits) -> Usage {
-        Usage { store, meters, billing_zone, limits, lists: KnownLists::default() }
+        Usage { store, meters, billing_zone, limits, lists: KnownLists::default(), freshness: Freshness::default() }
     }
 
     /// For one who may see this much.

@@ -25,6 +25,28 @@ pub(super) struct Grouped {
     pub(super) read_from: Vec<Source>,
 }
 
+/// The statement of a plan that tells tenants apart and nothing else, in two steps: its rows are (key: String, n: Int64, q: Decimal,
+/// n_before: Int64, q_before: Decimal), `before` being the first step, if there are two. `None` for other plans.
+pub(super) async fn paired(ask: &Ask<'_>, plan: &Plan) -> Result<Option<Grouped>, UsageError> {
+    let is_plain = plan.group_by == [super::Group::Tenant] && !plan.needs_registry() && !plan.needs_dimensions();
+    let parts = match cover(&plan.cut.edges) {
+        Some(parts) if is_plain && plan.is_in_rollups() => parts,
+        _ => return Ok(None),
+    };
+    let lists = ask.lists().await?;
+    let mut params = Params::default();
+    let mut builder = Builder { ask, plan, lists: &lists, changes: None, params: &mut params };
+    let (rows, read_from) = builder.rows(&parts);
+    let aggregate = aggregate(plan);
+    let from = params.number(plan.cut.edges[plan.cut.edges.len() - 2]);
+    let sql = format!(
+        "SELECT tenant AS key, sumIf(n, at >= {from}) AS n, {aggregate}If(v, at >= {from}) AS q, \
+         sumIf(n, at < {from}) AS n_before, {aggregate}If(v, at < {from}) AS q_before FROM (\
+         SELECT tenant, at, n, v FROM ({rows})) AS rows GROUP BY key"
+    );
+    Ok(Some(Grouped { sql, params, read_from }))
+}
+
 /// Builds the statement, after looking up what it depends on.
 pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan) -> Result<Grouped, UsageError> {
     let lists = ask.lists().await?;
@@ -185,7 +207,13 @@ impl Builder<'_> {
             columns.push_str("dimensions, ");
         }
         for part in parts {
-            let rows = Rows { meter: &plan.meter.name, value: value(plan), columns: &columns, part };
+            let rows = Rows {
+                meter: &plan.meter.name,
+                value: value(plan),
+                columns: &columns,
+                is_of_few: self.ask.is_of_few(&plan.tenants),
+                part,
+            };
             selects.extend(rows.selects(self.ask, self.lists, conditions, self.params));
         }
     }
@@ -197,6 +225,8 @@ pub(super) struct Rows<'a> {
     pub(super) value: RowValue,
     /// Of `tenant` and `dimensions` those that are taken, each followed by a comma.
     pub(super) columns: &'a str,
+    /// Whether tenants are named, so that few rows are read.
+    pub(super) is_of_few: bool,
     pub(super) part: &'a Part,
 }
 
@@ -220,7 +250,12 @@ impl Rows<'_> {
                 self.columns
             )
         };
-        meter_rows(self.meter, self.value, lists, params).into_iter().map(select).collect()
+        // Few rows of one tenant are read at once; of all tenants, not a column more than is needed.
+        let rows = match self.is_of_few {
+            true => vec![meter_rows_at_once(self.meter, self.value, lists, params)],
+            false => meter_rows(self.meter, self.value, lists, params),
+        };
+        rows.into_iter().map(select).collect()
     }
 }
 
@@ -263,36 +298,65 @@ pub(super) fn aggregate(plan: &Plan) -> &'static str {
     }
 }
 
+/// The names of a row's list.
+const NAMES: &str = "arrayPopBack(splitByChar('\\0', meters))";
+
+impl RowValue {
+    fn column(self, total: &str) -> String {
+        match self {
+            RowValue::Total => format!("toDecimal128({total}, 9)"),
+            RowValue::Column(name) => format!("toDecimal128({name}, 9)"),
+            RowValue::Nothing => "toDecimal128(0, 9)".to_owned(),
+        }
+    }
+}
+
 /// The rows of a meter in a rollup table: pairs of a condition and the value of a row. Those of lists that are known are found by the
 /// sort key; all others are looked at, of which there are hardly any.
-pub(super) fn meter_rows(
-    meter: &str,
-    value: RowValue,
-    lists: &Lists,
-    params: &mut Params,
-) -> Vec<(String, String)> {
+fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<(String, String)> {
     let mut rows = Vec::new();
-    let column = |total: String| match value {
-        RowValue::Total => format!("toDecimal128({total}, 9)"),
-        RowValue::Column(name) => format!("toDecimal128({name}, 9)"),
-        RowValue::Nothing => "toDecimal128(0, 9)".to_owned(),
-    };
     for nth in 0..PACKED_MAX {
         let with = lists.with(meter, nth);
         if !with.is_empty() {
             let condition = format!("meters IN {}", params.texts(&with));
-            rows.push((condition, column(format!("total_{}", nth + 1))));
+            rows.push((condition, value.column(&format!("total_{}", nth + 1))));
         }
     }
+    let (condition, total) = unknown_rows(meter, lists, params);
+    rows.push((condition, value.column(&total)));
+    rows
+}
+
+/// As [`meter_rows`], all under one condition.
+fn meter_rows_at_once(
+    meter: &str,
+    value: RowValue,
+    lists: &Lists,
+    params: &mut Params,
+) -> (String, String) {
+    let (mut conditions, mut cases) = (Vec::new(), String::new());
+    for nth in 0..PACKED_MAX {
+        let with = lists.with(meter, nth);
+        if !with.is_empty() {
+            let condition = format!("meters IN {}", params.texts(&with));
+            cases.push_str(&format!("{condition}, total_{}, ", nth + 1));
+            conditions.push(condition);
+        }
+    }
+    let (condition, total) = unknown_rows(meter, lists, params);
+    conditions.push(format!("({condition})"));
+    let total = if cases.is_empty() { total } else { format!("multiIf({cases}{total})") };
+    (format!("({})", conditions.join(" OR ")), value.column(&total))
+}
+
+/// The condition of a meter's rows in lists that are not known, and its total in them.
+fn unknown_rows(meter: &str, lists: &Lists, params: &mut Params) -> (String, String) {
     let name = params.text(meter);
-    let names = "arrayPopBack(splitByChar('\\0', meters))";
-    let mut condition = format!("has({names}, {name})");
+    let mut condition = format!("has({NAMES}, {name})");
     if !lists.all().is_empty() {
         condition = format!("meters NOT IN {} AND {condition}", params.texts(lists.all()));
     }
-    let total = format!("[total_1, total_2, total_3, total_4][indexOf({names}, {name})]");
-    rows.push((condition, column(total)));
-    rows
+    (condition, format!("[total_1, total_2, total_3, total_4][indexOf({NAMES}, {name})]"))
 }
 
 /// The condition that a bucket is in one of these stretches.

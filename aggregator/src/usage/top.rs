@@ -11,6 +11,7 @@ use super::answer::per;
 use super::ask::Ask;
 use super::cells::{Amount, Cell, adds_up};
 use super::plan::{self, Asked, Plan, instant};
+use super::rollups::Grouped;
 use super::windows::Cut;
 use super::{Filter, Group, Scoped, Source, UsageError, exact, raw, rollups};
 
@@ -217,31 +218,24 @@ impl Ask<'_> {
 
     /// Lets the store rank: of a hundred thousand tenants only those that are asked for come back.
     async fn rank_there(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let grouped = match plan.is_in_rollups() {
-            true => rollups::grouped(self, plan).await?,
-            false => raw::grouped(self, plan, false).await?,
-        };
+        let mut paired = self.paired(plan).await?;
         let aggregate = rollups::aggregate(plan);
-        let mut params = grouped.params;
-        let from = params.number(plan.cut.edges[now(plan)]);
-        let rows = params.number(rows as i64);
+        let rows = paired.params.number(rows as i64);
         let sql = format!(
             "SELECT if(rank <= {rows}, key, '') AS name, rank <= {rows} AS is_named, countIf(n != 0) AS keys, \
                sum(n) AS events, {aggregate}If(q, n != 0) AS amount, \
                sum(n_before) AS events_before, {aggregate}If(q_before, n_before != 0) AS amount_before \
              FROM (SELECT *, if(n != 0, row_number() OVER (ORDER BY n != 0 DESC, q DESC, key), 4294967295) AS rank \
-             FROM (SELECT keys[1] AS key, sumIf(counted, step >= {from}) AS n, {aggregate}If(quantity, step >= {from}) AS q, \
-               sumIf(counted, step < {from}) AS n_before, {aggregate}If(quantity, step < {from}) AS q_before \
-             FROM ({grouped}) GROUP BY key)) \
-             GROUP BY name, is_named ORDER BY is_named DESC, min(rank)",
-            grouped = grouped.sql
+             FROM ({pairs})) GROUP BY name, is_named ORDER BY is_named DESC, min(rank)",
+            pairs = paired.sql
         );
+        let (params, read_from) = (paired.params, paired.read_from);
         let mut ranked = Ranked {
             rows: Vec::new(),
             other: None,
             total: Pair::default(),
             keys: 0,
-            read_from: grouped.read_from,
+            read_from,
         };
         let cell =
             |events: i64, nanos: i128| (events != 0).then_some(Cell { events, amount: Amount::Nanos(nanos) });
@@ -260,6 +254,25 @@ impl Ask<'_> {
         })
         .await?;
         Ok(ranked)
+    }
+
+    /// A query of (key, n, q, n_before, q_before).
+    async fn paired(&self, plan: &Plan) -> Result<Grouped, UsageError> {
+        if let Some(paired) = rollups::paired(self, plan).await? {
+            return Ok(paired);
+        }
+        let Grouped { sql, mut params, read_from } = match plan.is_in_rollups() {
+            true => rollups::grouped(self, plan).await?,
+            false => raw::grouped(self, plan, false).await?,
+        };
+        let aggregate = rollups::aggregate(plan);
+        let from = params.number(plan.cut.edges[now(plan)]);
+        let sql = format!(
+            "SELECT keys[1] AS key, sumIf(counted, step >= {from}) AS n, {aggregate}If(quantity, step >= {from}) AS q, \
+             sumIf(counted, step < {from}) AS n_before, {aggregate}If(quantity, step < {from}) AS q_before \
+             FROM ({sql}) GROUP BY key"
+        );
+        Ok(Grouped { sql, params, read_from })
     }
 
     /// Ranks what was measured for every key.

@@ -97,6 +97,7 @@ fn last_sql(ask: &Ask<'_>, plan: &Plan, lists: &Lists, params: &mut Params) -> S
             meter: &plan.meter.name,
             value: RowValue::Total,
             columns: "tenant, dimensions, ",
+            is_of_few: ask.is_of_few(&plan.tenants),
             part: &part,
         };
         let conditions: Vec<String> = plan.tenants_sql(ask, params).into_iter().chain(further).collect();

@@ -70,10 +70,11 @@ impl Ask<'_> {
         let parts = cover(&[from, to]).unwrap_or_default();
         let rows: Vec<String> = parts.iter().map(rows).collect();
         let sql = format!(
-            "SELECT arrayJoin(arrayPopBack(splitByChar('\\0', meters))) AS meter, sum(counted) AS events, \
-             toUInt64(uniqExact(tenant)) AS tenants, min(at) AS first, max(at) AS last FROM (\
-             SELECT meters, tenant, at, sum(n) AS counted FROM ({}) GROUP BY meters, tenant, at HAVING counted != 0) \
-             GROUP BY meter",
+            "SELECT arrayJoin(arrayPopBack(splitByChar('\\0', meters))) AS meter, sumIf(counted, of_tenants) AS events, \
+             toUInt64(uniqExactIf(tenant, of_tenants)) AS tenants, minIf(at, NOT of_tenants) AS first, \
+             maxIf(at, NOT of_tenants) AS last FROM (\
+             SELECT meters, tenant, at, grouping(tenant) = 0 AS of_tenants, sum(n) AS counted FROM ({}) \
+             GROUP BY GROUPING SETS ((meters, tenant), (meters, at)) HAVING counted != 0) GROUP BY meter",
             rows.join(" UNION ALL ")
         );
         let alive: Vec<Alive> = self.fetch(&sql, &params).await?;

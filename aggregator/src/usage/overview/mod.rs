@@ -82,7 +82,7 @@ pub struct NotCountedRow {
     pub last: DateTime<Utc>,
 }
 
-/// A tenant that has usage.
+/// A tenant that has usage, or had some that was taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TenantSeen {
     /// The tenant.

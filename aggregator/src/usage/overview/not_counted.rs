@@ -154,6 +154,7 @@ impl Ask<'_> {
                 meter: kind.meter,
                 value: RowValue::Nothing,
                 columns: "tenant, dimensions, ",
+                is_of_few: self.is_of_few(&[]),
                 part: &part,
             };
             selects.extend(rows.selects(self, &lists, &[], params));

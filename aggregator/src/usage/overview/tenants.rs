@@ -51,24 +51,29 @@ impl Ask<'_> {
             search.map(|search| format!("positionCaseInsensitiveUTF8(tenant, {}) > 0", params.text(search))),
         );
         let conditions = conditions.join(" AND ");
-        let mut of_lists: Vec<String> =
+        let of_lists: Vec<String> =
             lists.all().iter().map(|list| format!("meters = {}", params.text(list))).collect();
-        of_lists.push(match lists.all().is_empty() {
-            true => "1".to_owned(),
-            false => format!("meters NOT IN {}", params.texts(lists.all())),
-        });
         let table = self.scope().table(Table::Days);
-        let selects: Vec<String> = of_lists
+        let mut selects: Vec<String> = of_lists
             .iter()
             .map(|of_list| {
                 format!(
                     "SELECT tenant FROM (SELECT tenant FROM {table} WHERE {of_list} AND {conditions} \
-                     GROUP BY tenant HAVING sum(events) != 0 ORDER BY tenant LIMIT {limit})"
+                     ORDER BY meters, tenant LIMIT 1 BY tenant LIMIT {limit})"
                 )
             })
             .collect();
+        // One thread reads in order, and stops when it has enough.
+        let others = match lists.all().is_empty() {
+            true => "1".to_owned(),
+            false => format!("meters NOT IN {}", params.texts(lists.all())),
+        };
+        selects.push(format!(
+            "SELECT tenant FROM (SELECT tenant FROM {table} WHERE {others} AND {conditions} \
+             GROUP BY tenant ORDER BY tenant LIMIT {limit})"
+        ));
         let sql = format!(
-            "SELECT DISTINCT tenant FROM ({}) ORDER BY tenant LIMIT {limit} SETTINGS optimize_aggregation_in_order = 1",
+            "SELECT DISTINCT tenant FROM ({}) ORDER BY tenant LIMIT {limit} SETTINGS max_threads = 1",
             selects.join(" UNION ALL ")
         );
         self.fetch(&sql, &params).await
