@@ -72,7 +72,14 @@ pub struct Usage {
 impl Usage {
     /// From this store, by these meters. Billing periods are months of `billing_zone`.
     pub fn new(store: Store, meters: LiveMeters, billing_zone: Tz, limits: Limits) -> Usage {
-        Usage { store, meters, billing_zone, limits, lists: KnownLists::default(), freshness: Freshness::default() }
+        Usage {
+            store,
+            meters,
+            billing_zone,
+            limits,
+            lists: KnownLists::default(),
+            freshness: Freshness::default(),
+        }
     }
 
     /// For one who may see this much.

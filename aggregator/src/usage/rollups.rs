@@ -28,7 +28,8 @@ pub(super) struct Grouped {
 /// The statement of a plan that tells tenants apart and nothing else, in two steps: its rows are (key: String, n: Int64, q: Decimal,
 /// n_before: Int64, q_before: Decimal), `before` being the first step, if there are two. `None` for other plans.
 pub(super) async fn paired(ask: &Ask<'_>, plan: &Plan) -> Result<Option<Grouped>, UsageError> {
-    let is_plain = plan.group_by == [super::Group::Tenant] && !plan.needs_registry() && !plan.needs_dimensions();
+    let is_plain =
+        plan.group_by == [super::Group::Tenant] && !plan.needs_registry() && !plan.needs_dimensions();
     let parts = match cover(&plan.cut.edges) {
         Some(parts) if is_plain && plan.is_in_rollups() => parts,
         _ => return Ok(None),
@@ -40,9 +41,9 @@ pub(super) async fn paired(ask: &Ask<'_>, plan: &Plan) -> Result<Option<Grouped>
     let aggregate = aggregate(plan);
     let from = params.number(plan.cut.edges[plan.cut.edges.len() - 2]);
     let sql = format!(
-        "SELECT tenant AS key, sumIf(n, at >= {from}) AS n, {aggregate}If(v, at >= {from}) AS q, \
-         sumIf(n, at < {from}) AS n_before, {aggregate}If(v, at < {from}) AS q_before FROM (\
-         SELECT tenant, at, n, v FROM ({rows})) AS rows GROUP BY key"
+        "SELECT rows.tenant AS key, sumIf(rows.n, rows.at >= {from}) AS n, {aggregate}If(rows.v, rows.at >= {from}) AS q, \
+         sumIf(rows.n, rows.at < {from}) AS n_before, {aggregate}If(rows.v, rows.at < {from}) AS q_before \
+         FROM ({rows}) AS rows GROUP BY rows.tenant"
     );
     Ok(Some(Grouped { sql, params, read_from }))
 }
@@ -328,12 +329,7 @@ fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) 
 }
 
 /// As [`meter_rows`], all under one condition.
-fn meter_rows_at_once(
-    meter: &str,
-    value: RowValue,
-    lists: &Lists,
-    params: &mut Params,
-) -> (String, String) {
+fn meter_rows_at_once(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> (String, String) {
     let (mut conditions, mut cases) = (Vec::new(), String::new());
     for nth in 0..PACKED_MAX {
         let with = lists.with(meter, nth);

@@ -230,13 +230,7 @@ impl Ask<'_> {
             pairs = paired.sql
         );
         let (params, read_from) = (paired.params, paired.read_from);
-        let mut ranked = Ranked {
-            rows: Vec::new(),
-            other: None,
-            total: Pair::default(),
-            keys: 0,
-            read_from,
-        };
+        let mut ranked = Ranked { rows: Vec::new(), other: None, total: Pair::default(), keys: 0, read_from };
         let cell =
             |events: i64, nanos: i128| (events != 0).then_some(Cell { events, amount: Amount::Nanos(nanos) });
         self.each(&sql, &params, |row: RankedRow| {

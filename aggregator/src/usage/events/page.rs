@@ -76,10 +76,10 @@ pub(super) async fn read(
 ) -> Result<Vec<FoundEvent>, UsageError> {
     let reader = Reader { ask, visible, judges };
     let of = |kind: u8| -> Vec<&Located> { keys.iter().filter(|located| located.key.kind == kind).collect() };
-    let mut found: HashMap<Key, FoundEvent> = HashMap::new();
-    found.extend(reader.stored(&of(EVENTS)).await?);
-    found.extend(reader.rejects(&of(REJECTS)).await?);
-    found.extend(reader.conflicts(&of(CONFLICTS)).await?);
+    let (events, rejects, conflicts) = (of(EVENTS), of(REJECTS), of(CONFLICTS));
+    let (events, rejects, conflicts) =
+        tokio::try_join!(reader.stored(&events), reader.rejects(&rejects), reader.conflicts(&conflicts))?;
+    let mut found: HashMap<Key, FoundEvent> = events.into_iter().chain(rejects).chain(conflicts).collect();
     let mut events: Vec<FoundEvent> = keys.iter().filter_map(|located| found.remove(&located.key)).collect();
     reader.add_storing(&mut events).await?;
     Ok(events)
@@ -115,7 +115,8 @@ impl Reader<'_> {
              SELECT arrayJoin(arrayZip({tenants}, {kinds}, {times})) AS one))",
             self.ask.scope().table(Table::Events)
         );
-        let rows: Vec<EventRow> = self.ask.fetch(&sql, &params).await?;
+        let (rows, mut corrections) =
+            tokio::try_join!(self.ask.fetch::<EventRow>(&sql, &params), self.corrections(located))?;
         let rows: BTreeMap<Key, EventRow> = rows.into_iter().map(|row| (key(&row), row)).collect();
         // Of several rows of one identity the one that arrived first counts: as `effective` has it.
         let mut first: HashMap<&str, &Key> = HashMap::new();
@@ -126,7 +127,6 @@ impl Reader<'_> {
                 *held = key;
             }
         }
-        let mut corrections = self.corrections(located).await?;
         let mut found = Vec::with_capacity(located.len());
         for Located { key, .. } in located {
             let Some(row) = rows.get(key) else { continue };

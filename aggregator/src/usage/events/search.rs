@@ -16,7 +16,7 @@ use crate::usage::{Scoped, UsageError, plan};
 
 /// How far from where a search begins it looks at first, and next, in seconds: the newest events of a tenant are found without a look
 /// at all its others.
-const LOOKS: [i64; 4] = [3_600, 86_400, 7 * 86_400, 40 * 86_400];
+const LOOKS: [i64; 2] = [86_400, 40 * 86_400];
 const SECOND: i64 = 1_000_000;
 
 /// The places of the tables in a key.
@@ -62,6 +62,18 @@ impl Scoped {
             }
         }
     }
+}
+
+/// The place of a key among those of its moment.
+fn place(key: &Key, params: &mut Params) -> String {
+    format!(
+        "({}, {}, {}, {}, toUInt64({}))",
+        key.kind,
+        params.text(&key.identity),
+        params.number(key.arrived),
+        key.partition,
+        key.batch
+    )
 }
 
 /// What is looked for, checked.
@@ -127,17 +139,13 @@ impl<'a> Search<'a> {
         let mut keys = Vec::new();
         for (from, to) in self.looks(after) {
             let missing = limit - keys.len();
-            let mut found = Vec::new();
-            if self.wanted.iter().any(|verdict| STORED.contains(verdict)) {
-                found.extend(self.stored(after, from, to, missing).await?);
-            }
-            if !self.is_of_meters() {
-                for (verdict, kind) in [(Verdict::Rejected, REJECTS), (Verdict::Conflict, CONFLICTS)] {
-                    if self.wanted.contains(&verdict) {
-                        found.extend(self.not_stored(kind, after, from, to, missing).await?);
-                    }
-                }
-            }
+            let (stored, rejects, conflicts) = tokio::try_join!(
+                self.stored(after, from, to, missing),
+                self.not_stored(Verdict::Rejected, after, from, to, missing),
+                self.not_stored(Verdict::Conflict, after, from, to, missing),
+            )?;
+            let mut found = stored;
+            found.extend(rejects.into_iter().chain(conflicts));
             found.sort_by(|one, other| match self.is_newest_first() {
                 true => other.key.cmp(&one.key),
                 false => one.key.cmp(&other.key),
@@ -164,7 +172,8 @@ impl<'a> Search<'a> {
             (None, _) => {}
         }
         let mut looks = Vec::new();
-        for look in LOOKS {
+        // Of one id there are few, wherever they are.
+        for look in LOOKS.into_iter().filter(|_| self.query.id.is_none()) {
             if from >= to {
                 return looks;
             }
@@ -215,14 +224,9 @@ impl<'a> Search<'a> {
         let after = match after {
             None => "1".to_owned(),
             Some(key) => format!(
-                "(moment, {kind}, identity_hex, arrived, log_partition, log_batch) {sign} \
-                 ({moment}, {of}, {identity}, {arrived}, {partition}, toUInt64({batch}))",
-                moment = params.number(key.moment),
-                of = key.kind,
-                identity = params.text(&key.identity),
-                arrived = params.number(key.arrived),
-                partition = key.partition,
-                batch = key.batch,
+                "(moment, ({kind}, identity_hex, arrived, log_partition, log_batch)) {sign} ({}, {})",
+                params.number(key.moment),
+                place(key, params)
             ),
         };
         let ordered: Vec<String> = order.split(", ").map(|column| format!("{column} {direction}")).collect();
@@ -256,6 +260,9 @@ impl<'a> Search<'a> {
         to: i64,
         limit: usize,
     ) -> Result<Vec<Located>, UsageError> {
+        if !self.wanted.iter().any(|verdict| STORED.contains(verdict)) {
+            return Ok(Vec::new());
+        }
         let mut params = Params::default();
         let mut conditions = self.common("type", "", &mut params);
         if let Some(id) = &self.query.id {
@@ -281,22 +288,47 @@ impl<'a> Search<'a> {
         };
         let base = conditions.join(" AND ");
         conditions.extend(verdict::sql(self.ask, &self.wanted, &self.judges, &tenants, &base));
-        let rows = format!("{} WHERE {}", self.ask.scope().table(Table::Events), conditions.join(" AND "));
+        conditions.extend(self.after_time(after, &mut params));
+        let table = self.ask.scope().table(Table::Events);
+        let conditions = conditions.join(" AND ");
+        // Times alone are read first: what tells events of one time apart is made of few.
+        let (bound, sign, direction) =
+            if self.is_newest_first() { ("min", ">=", "DESC") } else { ("max", "<=", "ASC") };
+        let rows = format!(
+            "{table} WHERE {conditions} AND time {sign} (SELECT {bound}(time) FROM (\
+             SELECT time FROM {table} WHERE {conditions} ORDER BY time {direction} LIMIT {limit}))"
+        );
         let columns = "toUnixTimestamp64Micro(time) AS moment, lower(hex(identity)) AS identity_hex, \
                        toUnixTimestamp64Milli(arrived_at) AS arrived, log_partition, log_batch, tenant, type AS kind";
-        let sql = self.ordered(EVENTS, after, limit, columns, &rows, &mut params);
+        let sql = self.ordered(EVENTS, None, limit, columns, &rows, &mut params);
         self.fetch(EVENTS, &sql, &params).await
+    }
+
+    /// The condition that a row of `events` is after a key: only of those of its time more is looked at.
+    fn after_time(&self, after: Option<&Key>, params: &mut Params) -> Option<String> {
+        let key = after?;
+        let sign = if self.is_newest_first() { "<" } else { ">" };
+        let time = format!("fromUnixTimestamp64Micro({})", params.number(key.moment));
+        Some(format!(
+            "(time {sign} {time} OR (time = {time} AND \
+             ({EVENTS}, lower(hex(identity)), toUnixTimestamp64Milli(arrived_at), log_partition, log_batch) {sign} {}))",
+            place(key, params)
+        ))
     }
 
     /// Rejects, whose moment is their arrival, or conflicts.
     async fn not_stored(
         &self,
-        kind: u8,
+        verdict: Verdict,
         after: Option<&Key>,
         from: i64,
         to: i64,
         limit: usize,
     ) -> Result<Vec<Located>, UsageError> {
+        let kind = if verdict == Verdict::Rejected { REJECTS } else { CONFLICTS };
+        if self.is_of_meters() || !self.wanted.contains(&verdict) {
+            return Ok(Vec::new());
+        }
         let mut params = Params::default();
         let (table, json, arrival) = match kind {
             REJECTS => (Table::Rejects, "bytes", "rejected_at"),
