@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use clickhouse::{Client, Row};
+use rentroll_schemas::meter::UNMATCHED;
 use rentroll_schemas::{Quantity, effective};
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +111,10 @@ pub(super) async fn compare(
 ) -> Result<Found, clickhouse::error::Error> {
     let mut found = Found::default();
     let kept = events(client, streams, &mut found).await?;
-    let usage = counting(client, streams, &kept, &mut found).await?;
+    let mut usage = counting(client, streams, &kept, &mut found).await?;
+    if let Some(sent) = streams.first() {
+        super::lines::count(written, sent.stream.begun, &mut usage);
+    }
     super::lines::compare(client, written, &mut found).await?;
     for (table, seconds) in [("usage_minute", 60), ("usage_hour", 3_600), ("usage_day", 86_400)] {
         rollup(client, table, usage.per(seconds), &mut found).await?;
@@ -280,7 +284,9 @@ async fn rollup(
     );
     let mut cursor = client.query(&sql).fetch::<CellRow>()?;
     while let Some(row) = cursor.next().await? {
-        let meter = ["requests", "bytes", "slowest", "fastest"].into_iter().find(|meter| *meter == row.meter);
+        let meter = ["requests", "bytes", "slowest", "fastest", UNMATCHED]
+            .into_iter()
+            .find(|meter| *meter == row.meter);
         let key = (meter.unwrap_or_default(), row.tenant.clone(), row.bucket, row.dimensions.clone());
         let cell = Cell {
             events: row.events,

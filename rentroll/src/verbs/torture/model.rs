@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+use rentroll_schemas::meter::UNMATCHED;
+
 use super::items::{Content, Item, Stream, VERSIONS};
 
 /// The item is acknowledged: it must be in.
@@ -178,7 +181,7 @@ impl Usage {
         let readings: &[(&'static str, &str, i128)] = match content.kind {
             "http.request" => &[("requests", "{}", ONE), ("bytes", &by_region, content.bytes_nanos)],
             "db.read" => &[("slowest", "{}", ms), ("fastest", &by_region, ms)],
-            _ => &[],
+            other => return self.add_unmatched(other, content.tenant.clone(), content.time),
         };
         // Times are after 1970 and before 2106.
         let minute = (content.time.timestamp() / 60 * 60) as u32;
@@ -187,6 +190,16 @@ impl Usage {
             let key = (*meter, content.tenant.clone(), minute, (*dimensions).to_owned());
             self.minutes.entry(key).and_modify(|held| held.add(cell)).or_insert(cell);
         }
+    }
+
+    /// Counts an event that no meter counts.
+    pub(super) fn add_unmatched(&mut self, kind: &str, tenant: String, time: DateTime<Utc>) {
+        const ONE: i128 = 1_000_000_000;
+        let cell = Cell { events: 1, total: ONE, least: ONE, greatest: ONE };
+        // Times are after 1970 and before 2106.
+        let minute = (time.timestamp() / 60 * 60) as u32;
+        let key = (UNMATCHED, tenant, minute, format!("{{\"type\":\"{kind}\"}}"));
+        self.minutes.entry(key).and_modify(|held| held.add(cell)).or_insert(cell);
     }
 
     /// In buckets of that many seconds.
