@@ -12,6 +12,8 @@ use super::{Limits, Scope, Scoped, UsageError};
 
 /// Threads of the store for one statement: questions come many at once, and beside what is being stored.
 const THREADS: &str = "2";
+/// …and for one that reads little, which a second thread would not make faster.
+const THREADS_FOR_LITTLE: &str = "1";
 /// Tenants of which little is read.
 const FEW: usize = 10;
 /// What the store may take to notice that it has no more time.
@@ -19,7 +21,10 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Values, bound to names that are made here. What comes from outside is in a statement by no other way.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Params(Vec<Value>);
+pub(super) struct Params {
+    values: Vec<Value>,
+    is_little: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -30,9 +35,14 @@ enum Value {
 }
 
 impl Params {
+    /// None yet, of a statement that reads little, or of any.
+    pub(super) fn of(is_little: bool) -> Self {
+        Params { values: Vec::new(), is_little }
+    }
+
     fn bind(&mut self, value: Value, kind: &str) -> String {
-        self.0.push(value);
-        format!("{{{}:{kind}}}", name(self.0.len() - 1))
+        self.values.push(value);
+        format!("{{{}:{kind}}}", name(self.values.len() - 1))
     }
 
     pub(super) fn text(&mut self, text: &str) -> String {
@@ -196,7 +206,7 @@ impl Ask<'_> {
             .store
             .client()
             .query_raw(sql)
-            .with_setting("max_threads", THREADS)
+            .with_setting("max_threads", if params.is_little { THREADS_FOR_LITTLE } else { THREADS })
             // Whole seconds; zero would be none at all.
             .with_setting("max_execution_time", (left.as_secs() + 1).to_string())
             .with_setting("max_memory_usage", limits.memory_bytes_max.to_string())
@@ -205,7 +215,7 @@ impl Ask<'_> {
         if let Some(tenant) = self.scope().tenant_of_condition() {
             query = query.param(SCOPE_TENANT, tenant);
         }
-        for (nth, value) in params.0.iter().enumerate() {
+        for (nth, value) in params.values.iter().enumerate() {
             query = bound(query, &name(nth), value);
         }
         query

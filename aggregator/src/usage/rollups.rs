@@ -58,8 +58,11 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan) -> Result<Grouped, Usage
     let Some(parts) = cover(&plan.cut.edges) else {
         return Err(UsageError::parameter("window", "", "one whose edges are whole minutes"));
     };
-    let mut params = Params::default();
+    let mut params = Params::of(ask.is_of_few(&plan.tenants));
     let mut builder = Builder { ask, plan, lists: &lists, changes: changes.as_ref(), params: &mut params };
+    if let Some(sql) = builder.at_once(&parts) {
+        return Ok(Grouped { sql, params, read_from: parts.iter().map(|part| part.source).collect() });
+    }
     let (rows, read_from) = builder.rows(&parts);
     let sql = builder.statement(&rows);
     Ok(Grouped { sql, params, read_from })
@@ -74,6 +77,33 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// The statement of a question about few tenants that one table answers: to plan a statement takes longer than to run this one,
+    /// so that it has no more in it than it needs.
+    fn at_once(&mut self, parts: &[Part]) -> Option<String> {
+        let plan = self.plan;
+        let is_plain = self.ask.is_of_few(&plan.tenants)
+            && self.changes.is_none()
+            && !plan.needs_dimensions()
+            && plan.all_but.is_none();
+        let [part] = parts else { return None };
+        if !is_plain {
+            return None;
+        }
+        let (of_meter, value) = meter_rows_at_once(&plan.meter.name, value(plan), self.lists, self.params);
+        let mut conditions = self.plan.tenants_sql(self.ask, self.params);
+        conditions.push(of_meter);
+        conditions.push(stretches_sql(&part.stretches, self.params));
+        let step = plan.cut.step_sql("at", self.params);
+        let (keys, by) = if plan.needs_tenant() { ("[tenant]", ", tenant") } else { (NO_KEYS, "") };
+        Some(format!(
+            "WITH toInt64(toUnixTimestamp(bucket)) AS at SELECT {step} AS step, {keys} AS keys, sum(events) AS counted, \
+             {aggregate}({value}) AS quantity FROM {table} WHERE {conditions} GROUP BY step{by} HAVING counted != 0",
+            aggregate = aggregate(plan),
+            table = self.ask.scope().table(table(part.source)),
+            conditions = conditions.join(" AND "),
+        ))
+    }
+
     fn statement(&mut self, rows: &str) -> String {
         let plan = self.plan;
         let aggregate = aggregate(plan);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use rentroll_aggregator::usage::{Filter, Group, Query, Source, Test, Window};
+use rentroll_aggregator::usage::{Filter, Group, Query, Scope, Scoped, Source, Test, Window};
 use rentroll_schemas::Quantity;
 use rentroll_schemas::meter::{Aggregation, Number};
 
@@ -65,7 +65,22 @@ pub(super) async fn same(
     read_from: Option<&[Source]>,
     group: impl Fn(&Group, &super::world::Fact) -> String,
 ) {
-    let answer = world.all().query(query).await.unwrap();
+    same_of(&world.all(), world, query, read_from, group).await;
+}
+
+/// As [`same`], of one who may see a part: the tenants that `query` names.
+async fn same_of(
+    scoped: &Scoped,
+    world: &World,
+    query: &Query,
+    read_from: Option<&[Source]>,
+    group: impl Fn(&Group, &super::world::Fact) -> String,
+) {
+    let asked = match scoped.scope() {
+        Scope::All => query.clone(),
+        Scope::Tenant { .. } => Query { tenants: Vec::new(), ..query.clone() },
+    };
+    let answer = scoped.query(&asked).await.unwrap();
     if let Some(read_from) = read_from {
         assert_eq!(answer.read_from, read_from, "{query:?}");
     }
@@ -167,6 +182,8 @@ async fn every_aggregation_of_every_source_is_what_the_events_say() {
             same(&world, &base, Some(read_from), nobody).await;
             let by_tenant = Query { group_by: vec![Group::Tenant], ..base.clone() };
             same(&world, &by_tenant, Some(read_from), nobody).await;
+            let of_acme = Query { tenants: vec!["acme".to_owned()], ..by_tenant };
+            same_of(&world.of("acme"), &world, &of_acme, Some(read_from), nobody).await;
             // A dimension that no rollup keeps.
             let by_user = Query { group_by: vec![of("user")], ..base.clone() };
             same(&world, &by_user, Some(&[Events]), nobody).await;
