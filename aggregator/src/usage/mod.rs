@@ -1,4 +1,19 @@
 //! Usage, asked for: how much of what, by whom, when.
+//!
+//! A question is checked (`plan`), its span cut into windows (`windows`), and read from what answers it exactly at the least cost:
+//! - the rollups (`rollups`): for each part of the span the coarsest table whose buckets no edge cuts (`cover`), where the
+//!   aggregation and all dimensions are in them;
+//! - else raw events (`raw`), those that count and each once; levels that hold over time always (`levels`).
+//!
+//! What was read makes cells (`cells`), which make windows and rows (`answer`). Quantities are exact throughout; what is divided is
+//! rounded once, half away from zero at nine decimals (`exact`).
+//!
+//! Guarantees: whoever may see one tenant reads no row of another, in whatever is asked: all tables come from `scope`. Every value
+//! from outside is bound (`ask`). What would read or give more than [`Limits`] is refused before, with how to ask for less.
+//!
+//! Limits: rollups follow corrections within minutes, and so do answers from them; answers from events follow at once. Raw events
+//! are kept for 13 months: a question that needs older ones is refused. A question about all tenants in a short span reads the
+//! rollups of their months, which are sorted by tenant.
 
 use chrono_tz::Tz;
 use rentroll_engines::store::Store;
@@ -21,6 +36,7 @@ pub mod query;
 mod raw;
 mod registry;
 mod rollups;
+mod rows;
 mod scope;
 pub mod text;
 pub mod top;

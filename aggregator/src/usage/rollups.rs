@@ -8,14 +8,11 @@ use rentroll_schemas::meter::FromRollup;
 use super::ask::{Ask, Params};
 use super::cover::{Part, cover};
 use super::filters::{self, Looks};
-use super::lists::{Lists, PACKED_MAX};
+use super::lists::Lists;
 use super::plan::Plan;
 use super::registry::{Changes, group_sql};
-use super::scope::Table;
+use super::rows::{RowValue, Rows, meter_rows_at_once, stretches_sql, table};
 use super::{Source, UsageError};
-
-/// Stretches that are written out in a statement, so that the index is used for each; more are looked up in an array.
-const STRETCHES_MAX: usize = 24;
 
 /// A statement whose rows are (step: Int64, keys: Array(String), counted: Int64, quantity: Decimal(38, 9)).
 pub(super) struct Grouped {
@@ -250,66 +247,6 @@ impl Builder<'_> {
     }
 }
 
-/// The rows of a meter in a table.
-pub(super) struct Rows<'a> {
-    pub(super) meter: &'a str,
-    pub(super) value: RowValue,
-    /// Of `tenant` and `dimensions` those that are taken, each followed by a comma.
-    pub(super) columns: &'a str,
-    /// Whether tenants are named, so that few rows are read.
-    pub(super) is_of_few: bool,
-    pub(super) part: &'a Part,
-}
-
-impl Rows<'_> {
-    /// Queries of (columns, at, n, v) that have them together.
-    pub(super) fn selects(
-        &self,
-        ask: &Ask<'_>,
-        lists: &Lists,
-        conditions: &[String],
-        params: &mut Params,
-    ) -> Vec<String> {
-        let table = ask.scope().table(table(self.part.source));
-        let mut conditions = conditions.to_vec();
-        conditions.push(stretches_sql(&self.part.stretches, params));
-        let conditions = conditions.join(" AND ");
-        let select = |(of_meter, value): (String, String)| {
-            format!(
-                "SELECT {}toInt64(toUnixTimestamp(bucket)) AS at, toInt64(events) AS n, {value} AS v \
-                 FROM {table} WHERE {of_meter} AND {conditions}",
-                self.columns
-            )
-        };
-        // Few rows of one tenant are read at once; of all tenants, not a column more than is needed.
-        let rows = match self.is_of_few {
-            true => vec![meter_rows_at_once(self.meter, self.value, lists, params)],
-            false => meter_rows(self.meter, self.value, lists, params),
-        };
-        rows.into_iter().map(select).collect()
-    }
-}
-
-/// The rollup table of a source.
-pub(super) fn table(source: Source) -> Table {
-    match source {
-        Source::Day => Table::Days,
-        Source::Hour => Table::Hours,
-        Source::Minute | Source::Events => Table::Minutes,
-    }
-}
-
-/// What is taken of a row of a rollup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowValue {
-    /// The total of the meter.
-    Total,
-    /// The least value, or the greatest.
-    Column(&'static str),
-    /// Nothing: events are counted.
-    Nothing,
-}
-
 fn value(plan: &Plan) -> RowValue {
     match plan.meter.aggregation.from_rollup() {
         _ if plan.counts_only => RowValue::Nothing,
@@ -327,81 +264,6 @@ pub(super) fn aggregate(plan: &Plan) -> &'static str {
         FromRollup::Greatest => "max",
         FromRollup::Total | FromRollup::TotalByEvents | FromRollup::Nothing => "sum",
     }
-}
-
-/// The names of a row's list.
-const NAMES: &str = "arrayPopBack(splitByChar('\\0', meters))";
-
-impl RowValue {
-    fn column(self, total: &str) -> String {
-        match self {
-            RowValue::Total => format!("toDecimal128({total}, 9)"),
-            RowValue::Column(name) => format!("toDecimal128({name}, 9)"),
-            RowValue::Nothing => "toDecimal128(0, 9)".to_owned(),
-        }
-    }
-}
-
-/// The rows of a meter in a rollup table: pairs of a condition and the value of a row. Those of lists that are known are found by the
-/// sort key; all others are looked at, of which there are hardly any.
-fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<(String, String)> {
-    let mut rows = Vec::new();
-    for nth in 0..PACKED_MAX {
-        let with = lists.with(meter, nth);
-        if !with.is_empty() {
-            let condition = format!("meters IN {}", params.texts(&with));
-            rows.push((condition, value.column(&format!("total_{}", nth + 1))));
-        }
-    }
-    let (condition, total) = unknown_rows(meter, lists, params);
-    rows.push((condition, value.column(&total)));
-    rows
-}
-
-/// As [`meter_rows`], all under one condition.
-fn meter_rows_at_once(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> (String, String) {
-    let (mut conditions, mut cases) = (Vec::new(), String::new());
-    for nth in 0..PACKED_MAX {
-        let with = lists.with(meter, nth);
-        if !with.is_empty() {
-            let condition = format!("meters IN {}", params.texts(&with));
-            cases.push_str(&format!("{condition}, total_{}, ", nth + 1));
-            conditions.push(condition);
-        }
-    }
-    let (condition, total) = unknown_rows(meter, lists, params);
-    conditions.push(format!("({condition})"));
-    let total = if cases.is_empty() { total } else { format!("multiIf({cases}{total})") };
-    (format!("({})", conditions.join(" OR ")), value.column(&total))
-}
-
-/// The condition of a meter's rows in lists that are not known, and its total in them.
-fn unknown_rows(meter: &str, lists: &Lists, params: &mut Params) -> (String, String) {
-    let name = params.text(meter);
-    let mut condition = format!("has({NAMES}, {name})");
-    if !lists.all().is_empty() {
-        condition = format!("meters NOT IN {} AND {condition}", params.texts(lists.all()));
-    }
-    (condition, format!("[total_1, total_2, total_3, total_4][indexOf({NAMES}, {name})]"))
-}
-
-/// The condition that a bucket is in one of these stretches.
-pub(super) fn stretches_sql(stretches: &[(i64, i64)], params: &mut Params) -> String {
-    let mut between = |from: i64, to: i64| {
-        let (from, to) = (params.number(from), params.number(to));
-        format!("bucket >= toDateTime({from}, 'UTC') AND bucket < toDateTime({to}, 'UTC')")
-    };
-    if stretches.len() <= STRETCHES_MAX {
-        let each: Vec<String> =
-            stretches.iter().map(|(from, to)| format!("({})", between(*from, *to))).collect();
-        return format!("({})", each.join(" OR "));
-    }
-    let (first, last) = (stretches[0].0, stretches[stretches.len() - 1].1);
-    let around = between(first, last);
-    // The last edge before a bucket is the beginning of a stretch, or the end of one.
-    let edges = params.numbers(stretches.iter().flat_map(|(from, to)| [*from, *to]).collect());
-    let begins = params.numbers(stretches.iter().map(|(from, _)| *from).collect());
-    format!("{around} AND roundDown(toInt64(toUnixTimestamp(bucket)), {edges}) IN {begins}")
 }
 
 /// No keys at all.

@@ -17,7 +17,7 @@ use crate::usage::ask::{Ask, Params};
 use crate::usage::cover::Part;
 use crate::usage::lists::Lists;
 use crate::usage::plan::Plan;
-use crate::usage::rollups::{RowValue, Rows};
+use crate::usage::rows::{RowValue, Rows};
 use crate::usage::scope::Table;
 use crate::usage::{Source, UsageError, raw};
 

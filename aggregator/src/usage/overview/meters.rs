@@ -10,7 +10,7 @@ use super::{MeterState, Span};
 use crate::usage::ask::{Ask, Params};
 use crate::usage::cover::{Part, cover};
 use crate::usage::plan::{instant, span};
-use crate::usage::rollups::{stretches_sql, table};
+use crate::usage::rows::{stretches_sql, table};
 use crate::usage::{Scoped, UsageError};
 
 #[derive(Row, Deserialize)]

@@ -10,7 +10,7 @@ use super::{NotCounted, NotCountedRow, NotCountedTotal, Span};
 use crate::usage::ask::{Ask, Params};
 use crate::usage::cover::cover;
 use crate::usage::plan::{instant, span};
-use crate::usage::rollups::{RowValue, Rows};
+use crate::usage::rows::{RowValue, Rows};
 use crate::usage::{Scope, Scoped, UsageError};
 
 #[derive(Row, Deserialize)]
