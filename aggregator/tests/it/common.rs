@@ -57,6 +57,8 @@ impl Pipeline {
         static FIRST: tokio::sync::OnceCell<Store> = tokio::sync::OnceCell::const_new();
         let config = |database: &str| StoreConfig {
             database: format!("test_{database}"),
+            // One engine has the databases of all tests.
+            memory_bytes_max: 8 << 30,
             ..StoreConfig::embedded(data_dir())
         };
         FIRST.get_or_init(|| async { Store::open(&config("first")).await.unwrap() }).await;
