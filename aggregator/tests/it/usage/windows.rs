@@ -315,3 +315,50 @@ async fn what_is_not_kept_any_more_is_not_answered_for() {
     assert!(world.all().query(&of_2015("bytes")).await.is_ok());
     assert!(world.of("beta").query(&of_2015("users")).await.is_ok(), "it was another tenant's");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_that_come_later_are_found_at_once() {
+    let mut world = World::new("lists", METERS).await;
+    make_up(&mut world, &mut Dice(83), "2026-10-20T00:00:00Z", 2, 60);
+    world.send(0).await;
+    let whole = Query::new("bytes", at("2026-10-20T00:00:00Z"), at("2026-10-22T00:00:00Z"));
+    // It has looked up which lists of meters there are.
+    let usage = world.usage();
+    let scopes = [Scope::All, Scope::tenant("acme")];
+    for scope in &scopes {
+        usage.scoped(scope.clone()).query(&whole).await.unwrap();
+    }
+    // From now on others share the rows of `bytes`, and it is at another place among them.
+    let more = "- {name: another, unit: x, event_type: http.request, aggregation: sum, value: status, group_by: [method]}\n";
+    let mut meters = parse(&format!("{METERS}{more}"));
+    meters.meters.rotate_right(1);
+    world.pipeline.meters = meters;
+    let known = world.facts.len();
+    for nth in 0..5 {
+        let data = format!(r#"{{"bytes":{},"status":1000000,"method":"GET"}}"#, 10 + nth);
+        world.event("acme", &format!("later{nth}"), "http.request", "2026-10-21T00:00:00Z", &data, "");
+    }
+    world.send(known).await;
+    for scope in scopes {
+        let known = usage.scoped(scope.clone()).query(&whole).await.unwrap();
+        let anew = world.usage().scoped(scope.clone()).query(&whole).await.unwrap();
+        assert_eq!(known.rows, anew.rows, "{scope:?}");
+        let named = Query {
+            tenants: if scope == Scope::All { vec![] } else { vec!["acme".to_owned()] },
+            ..whole.clone()
+        };
+        let all = heaps(&world, &named, nobody).into_values().next().unwrap();
+        assert_eq!(known.rows[0].events, all.len() as u64, "{scope:?}");
+        let meter = world.pipeline.meters.get("bytes").unwrap();
+        assert_eq!(known.rows[0].quantity, Some(quantity(meter, &all, 1)), "{scope:?}");
+    }
+    let lists: Vec<String> = world
+        .pipeline
+        .store
+        .client()
+        .query("SELECT DISTINCT meters FROM rollup_day")
+        .fetch_all()
+        .await
+        .unwrap();
+    assert!(lists.iter().any(|list| list.starts_with("another\0bytes\0")), "{lists:?}");
+}
