@@ -1,19 +1,19 @@
 //! Who uses most, and how that changed.
 
-use std::collections::BTreeMap;
+mod rank;
 
 use chrono::{DateTime, Utc};
 use rentroll_schemas::Quantity;
 use rentroll_schemas::meter::{Aggregation, Per};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::answer::per;
 use super::ask::Ask;
-use super::cells::{Amount, Cell, adds_up};
+use super::cells::{Cell, adds_up};
 use super::plan::{self, Asked, Plan, instant};
-use super::rollups::Grouped;
 use super::windows::Cut;
-use super::{Filter, Group, Scoped, Source, UsageError, exact, raw, rollups};
+use super::{Filter, Group, Scoped, Source, UsageError, exact};
+use rank::{Pair, has_previous, now};
 
 /// Most rows that can be asked for.
 pub const TOP_ROWS_MAX: usize = 10_000;
@@ -94,34 +94,6 @@ pub struct TopAnswer {
     pub total: TopRow,
 }
 
-/// What was measured for one key, or for several: now, and in the span before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Pair {
-    now: Option<Cell>,
-    before: Option<Cell>,
-}
-
-/// All that an answer is made of.
-struct Ranked {
-    /// The greatest first.
-    rows: Vec<(String, Pair)>,
-    other: Option<Pair>,
-    total: Pair,
-    keys: u64,
-    read_from: Vec<Source>,
-}
-
-#[derive(clickhouse::Row, Deserialize)]
-struct RankedRow {
-    name: String,
-    is_named: u8,
-    keys: u64,
-    events: i64,
-    amount: i128,
-    events_before: i64,
-    amount_before: i128,
-}
-
 impl Scoped {
     /// Who uses most.
     ///
@@ -174,139 +146,6 @@ impl Scoped {
             keys: ranked.keys,
             total: table.row(String::new(), &ranked.total)?,
         })
-    }
-}
-
-/// Whether there is a span to compare with: the first of two.
-fn has_previous(plan: &Plan) -> bool {
-    plan.cut.edges.len() > 2
-}
-
-/// The step that was asked for.
-fn now(plan: &Plan) -> usize {
-    plan.cut.edges.len() - 2
-}
-
-impl Pair {
-    fn of(steps: &BTreeMap<usize, Cell>, plan: &Plan) -> Pair {
-        let before = if has_previous(plan) { steps.get(&0) } else { None };
-        Pair { now: steps.get(&now(plan)).cloned(), before: before.cloned() }
-    }
-
-    fn add(&mut self, other: &Pair, aggregation: Aggregation) {
-        for (sum, other) in [(&mut self.now, &other.now), (&mut self.before, &other.before)] {
-            match (&mut *sum, other) {
-                (Some(sum), Some(other)) => sum.add(other, aggregation),
-                (None, Some(_)) => sum.clone_from(other),
-                (_, None) => {}
-            }
-        }
-    }
-}
-
-impl Ask<'_> {
-    async fn rank(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        match plan.meter.aggregation {
-            Aggregation::Count
-            | Aggregation::Sum
-            | Aggregation::Rate
-            | Aggregation::Min
-            | Aggregation::Max => self.rank_there(plan, rows).await,
-            _ => self.rank_here(plan, rows).await,
-        }
-    }
-
-    /// Lets the store rank: of a hundred thousand tenants only those that are asked for come back.
-    async fn rank_there(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let mut paired = self.paired(plan).await?;
-        let aggregate = rollups::aggregate(plan);
-        let rows = paired.params.number(rows as i64);
-        let sql = format!(
-            "SELECT if(rank <= {rows}, key, '') AS name, rank <= {rows} AS is_named, countIf(n != 0) AS keys, \
-               sum(n) AS events, {aggregate}If(q, n != 0) AS amount, \
-               sum(n_before) AS events_before, {aggregate}If(q_before, n_before != 0) AS amount_before \
-             FROM (SELECT *, if(n != 0, row_number() OVER (ORDER BY n != 0 DESC, q DESC, key), 4294967295) AS rank \
-             FROM ({pairs})) GROUP BY name, is_named ORDER BY is_named DESC, min(rank)",
-            pairs = paired.sql
-        );
-        let (params, read_from) = (paired.params, paired.read_from);
-        let mut ranked = Ranked { rows: Vec::new(), other: None, total: Pair::default(), keys: 0, read_from };
-        let cell =
-            |events: i64, nanos: i128| (events != 0).then_some(Cell { events, amount: Amount::Nanos(nanos) });
-        self.each(&sql, &params, |row: RankedRow| {
-            let pair = Pair {
-                now: cell(row.events, row.amount),
-                before: cell(row.events_before, row.amount_before),
-            };
-            ranked.total.add(&pair, plan.meter.aggregation);
-            ranked.keys += row.keys;
-            match row.is_named {
-                0 => ranked.other = Some(pair),
-                _ => ranked.rows.push((row.name, pair)),
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(ranked)
-    }
-
-    /// A query of (key, n, q, n_before, q_before).
-    async fn paired(&self, plan: &Plan) -> Result<Grouped, UsageError> {
-        if let Some(paired) = rollups::paired(self, plan).await? {
-            return Ok(paired);
-        }
-        let Grouped { sql, mut params, read_from } = match plan.is_in_rollups() {
-            true => rollups::grouped(self, plan).await?,
-            false => raw::grouped(self, plan, false).await?,
-        };
-        let aggregate = rollups::aggregate(plan);
-        let from = params.number(plan.cut.edges[now(plan)]);
-        let sql = format!(
-            "SELECT keys[1] AS key, sumIf(counted, step >= {from}) AS n, {aggregate}If(quantity, step >= {from}) AS q, \
-             sumIf(counted, step < {from}) AS n_before, {aggregate}If(quantity, step < {from}) AS q_before \
-             FROM ({sql}) GROUP BY key"
-        );
-        Ok(Grouped { sql, params, read_from })
-    }
-
-    /// Ranks what was measured for every key.
-    async fn rank_here(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let measured = self.measure(plan).await?;
-        let mut all: Vec<(Option<Quantity>, String, Pair)> = Vec::new();
-        let (from, to) = plan.cut.window(now(plan));
-        for (keys, steps) in measured.cells {
-            let pair = Pair::of(&steps, plan);
-            let quantity = pair.now.as_ref().map(|cell| self.quantity(plan, cell, to - from)).transpose()?;
-            all.push((quantity, keys.into_iter().next().unwrap_or_default(), pair));
-        }
-        all.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
-        let keys = all.iter().filter(|(quantity, ..)| quantity.is_some()).count();
-        let rest = all.split_off(rows.min(keys));
-        let all: Vec<(String, Pair)> = all.into_iter().map(|(_, key, pair)| (key, pair)).collect();
-        let (mut other, mut total) = (None, Pair::default());
-        if adds_up(plan.meter.aggregation) {
-            for (_, pair) in &all {
-                total.add(pair, plan.meter.aggregation);
-            }
-            for (.., pair) in &rest {
-                total.add(pair, plan.meter.aggregation);
-                other.get_or_insert_with(Pair::default).add(pair, plan.meter.aggregation);
-            }
-        } else {
-            total = self.together(&Plan { group_by: Vec::new(), ..plan.clone() }).await?;
-            if !rest.is_empty() {
-                let left_out = all.iter().map(|(key, _)| key.clone()).collect();
-                other = Some(self.together(&Plan { all_but: Some(left_out), ..plan.clone() }).await?);
-            }
-        }
-        Ok(Ranked { rows: all, other, total, keys: keys as u64, read_from: measured.read_from })
-    }
-
-    /// What is told apart by nothing.
-    async fn together(&self, plan: &Plan) -> Result<Pair, UsageError> {
-        let measured = self.measure(plan).await?;
-        let steps = measured.cells.into_values().next().unwrap_or_default();
-        Ok(Pair::of(&steps, plan))
     }
 }
 
