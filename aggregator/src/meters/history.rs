@@ -20,10 +20,11 @@ pub struct Stored {
     pub written_at: DateTime<Utc>,
 }
 
-/// The versions that count anything at any time, those of one name in their order. `rows` in the order of name and
-/// version. A version that begins no later than an earlier one replaces it whole.
+/// The versions that count anything at any time, those of one name in their order, names in the order in which they were
+/// first written: that of the file. `rows` in the order of name and version. A version that begins no later than an earlier
+/// one replaces it whole.
 pub fn versions(rows: &[Stored]) -> Meters {
-    let mut meters = Vec::new();
+    let mut meters: Vec<Meter> = Vec::new();
     for (nth, row) in rows.iter().enumerate() {
         let later = rows[nth + 1..].iter().take_while(|later| later.name == row.name);
         let ends = later.map(|later| later.effective_from).min_by_key(|from| micros(*from));
@@ -38,6 +39,9 @@ pub fn versions(rows: &[Stored]) -> Meters {
             ..definition.clone()
         });
     }
+    let first_written =
+        |meter: &Meter| rows.iter().find(|row| row.name == meter.name).map(|row| row.written_at);
+    meters.sort_by_key(first_written);
     Meters { meters }
 }
 
@@ -95,6 +99,16 @@ mod tests {
             ("b".to_owned(), 1, None, None),
         ];
         assert_eq!(spans(&rows), expected);
+    }
+
+    #[test]
+    fn names_are_in_the_order_in_which_they_came() {
+        let later = |row: Stored| Stored { written_at: at(1), ..row };
+        let rows =
+            [later(row("a", 1, None, false)), row("b", 1, None, false), later(row("b", 2, Some(10), false))];
+        let names: Vec<_> =
+            versions(&rows).meters.into_iter().map(|meter| (meter.name, meter.version)).collect();
+        assert_eq!(names, [("b".to_owned(), 1), ("b".to_owned(), 2), ("a".to_owned(), 1)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The table of meters: read whole, changed by adding a version.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clickhouse::Row;
 use rentroll_engines::store::{Store, StoreError};
 use rentroll_schemas::meter::{Aggregation, Meter, Meters};
@@ -234,8 +234,9 @@ pub async fn end(store: &Store, name: &str, origin: &str, now: DateTime<Utc>) ->
 /// As [`put`].
 pub async fn seed(store: &Store, file: &Meters, now: DateTime<Utc>) -> Result<Vec<Change>, MeterError> {
     let mut changes = Vec::new();
-    for meter in &file.meters {
-        changes.push(put(store, meter, FILE, now).await?);
+    for (meter, place) in file.meters.iter().zip(0..) {
+        // Later ones are written later: by that they keep the order of the file.
+        changes.push(put(store, meter, FILE, now + TimeDelta::milliseconds(place)).await?);
     }
     for name in ended(&stored(store).await?, file) {
         changes.push(end(store, &name, FILE, now).await?);

@@ -68,6 +68,7 @@ async fn a_meter_added_while_events_come_counts_every_one_of_them() {
     let pipeline = Pipeline::new("meters_added").await;
     let store = &pipeline.store;
     let meters = LiveMeters::new(seeded(store, &pipeline.meters).await.unwrap());
+    assert_eq!(*meters.now(), pipeline.meters, "in the order of the file");
     let (log, stop) = (Arc::new(pipeline.log()), Arc::new(AtomicBool::new(false)));
     let setup = Setup { meters: meters.clone(), ..pipeline.setup(log.clone(), &stop) };
     let runtime = tokio::runtime::Handle::current();
