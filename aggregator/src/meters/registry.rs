@@ -233,12 +233,17 @@ pub async fn end(store: &Store, name: &str, origin: &str, now: DateTime<Utc>) ->
 /// # Errors
 /// As [`put`].
 pub async fn seed(store: &Store, file: &Meters, now: DateTime<Utc>) -> Result<Vec<Change>, MeterError> {
+    let rows = stored(store).await?;
     let mut changes = Vec::new();
     for (meter, place) in file.meters.iter().zip(0..) {
+        // Hardly ever is there anything to write, and then the table need not be read for each.
+        if let Decided::Same(_) = decide(store, &rows, meter, now).await? {
+            continue;
+        }
         // Later ones are written later: by that they keep the order of the file.
         changes.push(put(store, meter, FILE, now + TimeDelta::milliseconds(place)).await?);
     }
-    for name in ended(&stored(store).await?, file) {
+    for name in ended(&rows, file) {
         changes.push(end(store, &name, FILE, now).await?);
     }
     changes.retain(|change| !matches!(change, Change::Unchanged { .. }));

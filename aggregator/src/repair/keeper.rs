@@ -99,7 +99,9 @@ impl Keeper {
         open.truncate(HOURS_AT_ONCE);
         let mut by_reason: BTreeMap<String, Open> = BTreeMap::new();
         for (hour, marks) in open {
-            let why = marks.first().map_or("", |mark| mark.why.as_str());
+            // What a new meter is felt in differs for certain, whatever else it was marked for.
+            let of_meter = marks.iter().find(|mark| mark.why == backfill::WHY);
+            let why = of_meter.or(marks.first()).map_or("", |mark| mark.why.as_str());
             by_reason.entry(why.to_owned()).or_default().insert(Span::hour(hour), marks);
         }
         for (why, hours) in by_reason {
