@@ -23,7 +23,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use crate::cli::{Exit, WrongUse};
 
@@ -134,6 +134,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let played = tokio::select! {
         played = whole(&scene, &args, &mut report) => played,
         asked = crate::services::asked_to_stop() => asked.and_then(|()| bail!("stopped before the end")),
+        still = scene.standstill() => Err(anyhow!(still)),
     };
     report.seconds = begun.elapsed().as_secs_f64();
     report.ended_by_themselves =

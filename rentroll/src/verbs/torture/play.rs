@@ -151,6 +151,7 @@ async fn hold_up(scene: &Scene, traffic: &Traffic, watch: &Watch, report: &mut R
         wake_brokers(scene).await?;
     }
     at_rest(scene, deadline).await?;
+    scene.note("at rest");
     let deadline = Instant::now() + REPAIR_MAX;
     loop {
         report.found = read(scene, traffic).await?;
@@ -158,6 +159,7 @@ async fn hold_up(scene: &Scene, traffic: &Traffic, watch: &Watch, report: &mut R
             break;
         }
     }
+    scene.note(&format!("compared, {} differences", report.found.differing));
     report.comparisons += 1;
     report.expected = expected(traffic);
     report.rotations = traffic.rotations();
@@ -206,6 +208,7 @@ async fn is_repaired_further(scene: &Scene, deadline: Instant) -> anyhow::Result
             return Ok(true);
         }
         if now != (left, checked) {
+            scene.note(&format!("to repair: {} hours, {} events", now.0.0, now.0.1));
             ((left, checked), since) = (now, Instant::now());
         }
     }

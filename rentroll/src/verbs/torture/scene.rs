@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
 
 use anyhow::{Context as _, bail};
 use rentroll_testing::cluster::{Cluster, ClusterConfig};
@@ -25,6 +26,10 @@ const FILLING_BYTES: u64 = 24 << 20;
 const FULL_BYTES: u64 = 64 << 10;
 /// How long the brokers may take to answer: 3 s on an idle machine, minutes on one that does much else.
 const START_WAIT: std::time::Duration = std::time::Duration::from_secs(300);
+/// Every wait of a run ends by itself before this, so that a run in which nothing was noted for so long hangs on
+/// something that has no limit of its own: an engine that takes a query and never answers, a client that is refused
+/// for ever.
+const STANDSTILL: std::time::Duration = std::time::Duration::from_secs(600);
 /// Where Debian's `libfaketime` is, below a folder of the machine's own architecture.
 const CLOCK_LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
@@ -64,6 +69,8 @@ pub(super) struct Scene {
     pub(super) log: LogSide,
     /// Kinds of fault that cannot be done here, and why.
     pub(super) not_run: Vec<(Kind, String)>,
+    /// What was noted last, and when.
+    noted: std::sync::Mutex<(std::time::Instant, String)>,
     guard: Guard,
 }
 
@@ -167,6 +174,7 @@ impl Scene {
             partitions: scene.partitions,
             log: wanted.log,
             not_run,
+            noted: std::sync::Mutex::new((std::time::Instant::now(), "the brokers were started".to_owned())),
             guard,
             folder,
         })
@@ -223,6 +231,8 @@ impl Scene {
 
     /// Writes down what is done, beside what the parts say.
     pub(super) fn note(&self, what: &str) {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner) =
+            (std::time::Instant::now(), what.to_owned());
         let file =
             std::fs::File::options().create(true).append(true).open(self.folder.join("logs/torture.log"));
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
@@ -230,6 +240,17 @@ impl Scene {
             .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{now} {what}\n").as_bytes()))
         {
             tracing::warn!(%error, "cannot note what is done");
+        }
+    }
+
+    /// Waits until nothing was noted for too long, and says what was the last.
+    pub(super) async fn standstill(&self) -> String {
+        loop {
+            let (since, last) = self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(left) = STANDSTILL.checked_sub(since.elapsed()) else {
+                return format!("the run stood still for {} s after: {last}", STANDSTILL.as_secs());
+            };
+            tokio::time::sleep(left).await;
         }
     }
 
