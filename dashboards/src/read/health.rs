@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use chrono::{TimeDelta, Utc};
+use rentroll_schemas::meter::UNMATCHED;
 
 use super::{ReadError, Reader, time_ms, time_s};
 use crate::model::{CheckState, HealthCheck};
@@ -61,10 +62,17 @@ impl Reader {
     }
 
     async fn all_metered(&self) -> Result<HealthCheck, ReadError> {
-        let (unmatched, all): (u64, u64) = self
-            .query("SELECT countIf(meters = 0 AND correction != 'voids'), count() FROM events")
+        // What the rollups have of them goes with the meters in force; and nothing is read of the events themselves, of
+        // which the parts know how many there are.
+        let (unmatched, all): (i64, u64) = self
+            .query(
+                "SELECT assumeNotNull((SELECT sum(events) FROM usage_day WHERE meter = {unmatched:String})), \
+                 assumeNotNull((SELECT count() FROM events))",
+            )
+            .param("unmatched", UNMATCHED)
             .fetch_one()
             .await?;
+        let unmatched = u64::try_from(unmatched).unwrap_or_default();
         let detail =
             format!("{} of {} stored events match no meter", text::count(unmatched), text::count(all));
         Ok(match unmatched {
@@ -73,7 +81,7 @@ impl Reader {
                 "Meters",
                 CheckState::Warn,
                 detail,
-                "Add a meter for their type to meters.yaml, or stop sending them.",
+                "`rentroll meters` lists their types. Add a meter for them, or stop sending them.",
             ),
         })
     }
