@@ -34,6 +34,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_event_ids"),
     migration!(10, "0010_log_topic"),
     migration!(11, "0011_meters"),
+    migration!(12, "0012_partitions"),
 ];
 
 impl Migration {

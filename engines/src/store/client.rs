@@ -38,8 +38,8 @@ const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("optimize_on_insert", "0"),
     // Cuts text formats into pieces, each a block.
     ("input_format_parallel_parsing", "0"),
-    // One batch may hold a backfill of many months.
-    ("max_partitions_per_insert_block", "1000"),
+    // As many as there are: one batch may hold a backfill of many years, and minutes are kept by the day.
+    ("max_partitions_per_insert_block", "0"),
 ];
 
 /// Table settings on which exactly-once storage stands: name, least value that will do, value to give.

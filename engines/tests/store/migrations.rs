@@ -118,6 +118,51 @@ async fn an_identity_is_found_by_the_projection() {
     assert_eq!(identity, "07000000000000000700000000000000");
 }
 
+/// A question about all tenants reads no more than the partitions of its span.
+#[tokio::test]
+async fn a_short_span_reads_its_partitions() {
+    let store = store("spans").await;
+    store.migrate(MIGRATIONS).await.unwrap();
+    let client = store.client();
+    let explain = async |sql: &str| {
+        let plan: Vec<String> =
+            client.query_raw(&format!("EXPLAIN indexes = 1 {sql}")).fetch_all().await.unwrap();
+        plan.join("\n")
+    };
+    // Four weeks from a Monday on, each day an insert of its own or the same one cut by the store.
+    for (table, parts) in [("rollup_minute", 28), ("rollup_hour", 4), ("rollup_day", 4)] {
+        let fill = format!(
+            "INSERT INTO {table} (meters, tenant, bucket, dimensions, events) \
+             SELECT 'a\\0', toString(number % 7), toDateTime('2026-06-01 00:00:00', 'UTC') + number * 3600, '{{}}', 1 FROM numbers(672)"
+        );
+        client.query_raw(&fill).execute().await.unwrap();
+        let sql = format!(
+            "SELECT sum(events) FROM {table} WHERE bucket >= toDateTime('2026-06-10 05:00:00', 'UTC') \
+             AND bucket < toDateTime('2026-06-10 06:00:00', 'UTC')"
+        );
+        let plan = explain(&sql).await;
+        assert!(plan.contains(&format!("Parts: 1/{parts}")), "{table}: {plan}");
+    }
+    // Events of four weeks, of which those of the third came a week late.
+    client
+        .query_raw(
+            "INSERT INTO events (tenant, time, arrived_at) SELECT toString(number % 7), \
+             toDateTime64('2026-06-01 00:00:00', 6, 'UTC') + number * 3600 AS at, \
+             at + if(toMonday(at) = '2026-06-15', 7 * 86400, 0) FROM numbers(672)",
+        )
+        .execute()
+        .await
+        .unwrap();
+    for (day, parts) in [("2026-06-03", 1), ("2026-06-16", 1), ("2026-06-23", 1)] {
+        let sql = format!(
+            "SELECT count() FROM events WHERE time >= toDateTime64('{day} 00:00:00', 6, 'UTC') \
+             AND time < toDateTime64('{day} 01:00:00', 6, 'UTC')"
+        );
+        let plan = explain(&sql).await;
+        assert!(plan.contains("times") && plan.contains(&format!("Parts: {parts}/3")), "{day}: {plan}");
+    }
+}
+
 /// What a former version stored reads the same after the table has been made anew, however often the step runs.
 #[tokio::test]
 async fn events_of_a_former_layout_read_the_same() {

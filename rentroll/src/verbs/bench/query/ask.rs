@@ -1,10 +1,12 @@
 //! Questions, one after the other, each beside the same sums read from raw events.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_aggregator::meters::LiveMeters;
+use rentroll_aggregator::usage::events::EventQuery;
 use rentroll_aggregator::usage::top::Top;
 use rentroll_aggregator::usage::{Group, Limits, Query, Scope, Scoped, Usage, Window};
 use rentroll_engines::store::Store;
@@ -59,16 +61,22 @@ impl<'a> Asking<'a> {
         Query { tenants: vec![tenant_name(rank)], ..Query::new(meter, self.month.from, self.month.to) }
     }
 
-    /// A tenant's day by the hour: what must not depend on how much there is besides.
-    pub(super) async fn narrow(&self, rank: u32) -> anyhow::Result<Took> {
+    /// Questions of one tenant, or of a short time: what they take must not depend on how much there is besides.
+    pub(super) async fn narrow(&self) -> anyhow::Result<Vec<Took>> {
         let from = self.month.from + TimeDelta::days(1);
         let query = Query {
             from,
             to: from + TimeDelta::days(1),
             window: Window::Hour,
-            ..self.whole("bytes_out", rank)
+            ..self.whole("bytes_out", 1_000)
         };
-        self.ask("a tenant's day by the hour", &query).await
+        let noon = from + TimeDelta::hours(12);
+        let hour = noon + TimeDelta::minutes(7)..noon + TimeDelta::minutes(67);
+        Ok(vec![
+            self.ask("a tenant's day by the hour", &query).await?,
+            self.top("requests", hour.clone(), 20, "top 20 of an hour").await?,
+            self.newest(hour).await?,
+        ])
     }
 
     /// All questions.
@@ -87,7 +95,7 @@ impl<'a> Asking<'a> {
                 ..one
             });
         }
-        took.push(self.narrow(1_000).await?);
+        took.extend(self.narrow().await?);
         let query = Query {
             window: Window::Day,
             zone: chrono_tz::Tz::Asia__Kolkata,
@@ -102,40 +110,53 @@ impl<'a> Asking<'a> {
         took.push(self.ask("the largest tenant's month by day and method", &query).await?);
         let query = Query { tenants: Vec::new(), window: Window::Day, ..self.whole("requests", 0) };
         took.push(self.ask("everybody's month by day", &query).await?);
-        took.push(self.top("requests", "top 100 tenants of the month").await?);
-        took.push(self.top("calls", "…of a meter with four values of a dimension").await?);
+        let whole = self.month.from..self.month.to;
+        took.push(self.top("requests", whole.clone(), 100, "top 100 tenants of the month").await?);
+        took.push(self.top("calls", whole, 100, "top 100 tenants, of a meter with four methods").await?);
         Ok(took)
     }
 
     async fn ask(&self, name: &str, query: &Query) -> anyhow::Result<Took> {
-        let (mut times, mut rows) = (Vec::new(), 0);
-        for _ in 0..REPEATS {
-            let started = Instant::now();
-            rows = self.usage.query(query).await.with_context(|| name.to_owned())?.rows.len();
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-        }
-        anyhow::ensure!(rows > 0, "{name}: no answer has rows");
-        Ok(took(name, rows, times))
+        self.repeat(name, async || Ok(self.usage.query(query).await?.rows.len())).await
     }
 
-    async fn top(&self, meter: &str, name: &str) -> anyhow::Result<Took> {
+    async fn top(
+        &self,
+        meter: &str,
+        span: Range<DateTime<Utc>>,
+        rows: usize,
+        name: &str,
+    ) -> anyhow::Result<Took> {
         let top = Top {
             meter: meter.to_owned(),
-            from: self.month.from,
-            to: self.month.to,
+            from: span.start,
+            to: span.end,
             by: Group::Tenant,
-            rows: 100,
+            rows,
             tenants: Vec::new(),
             organisations: Vec::new(),
             filters: Vec::new(),
         };
+        self.repeat(name, async || Ok(self.usage.top(&top).await?.rows.len())).await
+    }
+
+    /// The newest events of all tenants.
+    async fn newest(&self, span: Range<DateTime<Utc>>) -> anyhow::Result<Took> {
+        let query =
+            EventQuery { from: Some(span.start), to: Some(span.end), limit: 20, ..EventQuery::default() };
+        self.repeat("newest 20 events of an hour", async || Ok(self.usage.events(&query).await?.events.len()))
+            .await
+    }
+
+    /// Asks again and again; the answer's rows are counted.
+    async fn repeat(&self, name: &str, ask: impl AsyncFn() -> anyhow::Result<usize>) -> anyhow::Result<Took> {
         let (mut times, mut rows) = (Vec::new(), 0);
         for _ in 0..REPEATS {
             let started = Instant::now();
-            rows = self.usage.top(&top).await.with_context(|| name.to_owned())?.rows.len();
+            rows = ask().await.with_context(|| name.to_owned())?;
             times.push(started.elapsed().as_secs_f64() * 1e3);
         }
-        anyhow::ensure!(rows == 100.min(self.month.tenants as usize), "{name}: {rows} rows");
+        anyhow::ensure!(rows > 0, "{name}: no answer has rows");
         Ok(took(name, rows, times))
     }
 

@@ -1,5 +1,6 @@
 //! People with a dashboard open, over HTTP, while events come in at half of what the machine takes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,6 +46,16 @@ pub(super) struct Crowd {
     pub(super) p95_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) most_ms: f64,
+    pub(super) panels: Vec<Panel>,
+}
+
+/// One of the questions of a dashboard.
+#[derive(Debug, Serialize)]
+pub(super) struct Panel {
+    pub(super) name: &'static str,
+    pub(super) answers: usize,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
 }
 
 pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Result<Crowd> {
@@ -76,7 +87,7 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
         month: *month,
         stop: Arc::new(AtomicBool::new(false)),
         failed: Arc::new(AtomicU64::new(0)),
-        times: Arc::new(Mutex::new(Vec::new())),
+        times: Arc::default(),
         counts_from: Instant::now() + WARM,
     };
     let refresh = Duration::from_secs(args.refresh);
@@ -98,8 +109,15 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
         user.await?;
     }
     drop(store);
-    let mut times = std::mem::take(&mut *crowd.times.lock().await);
+    let by_panel = std::mem::take(&mut *crowd.times.lock().await);
+    let mut times: Vec<f64> = by_panel.values().flatten().copied().collect();
     anyhow::ensure!(!times.is_empty(), "nobody was answered");
+    let panels = by_panel.into_iter().map(|(name, mut times)| Panel {
+        name,
+        answers: times.len(),
+        p50_ms: percentile(&mut times, 50),
+        p99_ms: percentile(&mut times, 99),
+    });
     Ok(Crowd {
         users: args.users,
         refresh_seconds: args.refresh,
@@ -111,6 +129,7 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
         p95_ms: percentile(&mut times, 95),
         p99_ms: percentile(&mut times, 99),
         most_ms: percentile(&mut times, 100),
+        panels: panels.collect(),
     })
 }
 
@@ -189,7 +208,8 @@ struct Watching {
     month: Month,
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
-    times: Arc<Mutex<Vec<f64>>>,
+    /// Of each panel.
+    times: Arc<Mutex<BTreeMap<&'static str, Vec<f64>>>>,
     counts_from: Instant,
 }
 
@@ -204,12 +224,12 @@ impl Watching {
             let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
             let asked: Vec<_> = panels
                 .into_iter()
-                .map(|path| {
+                .map(|(panel, path)| {
                     let (watching, gate) = (self.clone(), gate.clone());
                     tokio::spawn(async move {
                         // A semaphore that is never closed.
                         let _one = gate.acquire_owned().await;
-                        watching.ask(&path).await;
+                        watching.ask(panel, &path).await;
                     })
                 })
                 .collect();
@@ -221,7 +241,7 @@ impl Watching {
     }
 
     /// The panels of a tenant's dashboard; tenants are looked at as often as they are busy.
-    fn panels(&self, random: &mut Random) -> Vec<String> {
+    fn panels(&self, random: &mut Random) -> Vec<(&'static str, String)> {
         let most = f64::from(self.month.tenants);
         let uniform = random.below(1 << 30) as f64 / f64::from(1 << 30);
         let tenant = tenant_name(most.powf(uniform) as u32 - 1);
@@ -231,21 +251,28 @@ impl Watching {
         let now = Utc::now();
         let minute = |time: chrono::DateTime<Utc>| time.format("%Y-%m-%dT%H:%MZ").to_string();
         let (hour_ago, until) = (minute(now - TimeDelta::hours(1)), minute(now));
+        let usage = |rest: String| format!("/api/v1/usage?{rest}&tenant={tenant}");
+        let month = format!("from={first}&to={last}");
+        let day = format!("from={before}&to={last}");
         vec![
-            format!("/api/v1/usage?meter=bytes_out&from={first}&to={last}&window=day&tenant={tenant}"),
-            format!("/api/v1/usage?meter=requests&from={first}&to={last}&window=day&tenant={tenant}"),
-            format!("/api/v1/usage?meter=calls&from={first}&to={last}&group_by=method&tenant={tenant}"),
-            format!("/api/v1/usage?meter=compute_ms&from={before}&to={last}&window=hour&tenant={tenant}"),
-            format!(
-                "/api/v1/usage?meter=rows_read&from={before}&to={last}&window=hour&zone=Europe/Berlin&tenant={tenant}"
+            ("bytes of the month by day", usage(format!("meter=bytes_out&{month}&window=day"))),
+            ("requests of the month by day", usage(format!("meter=requests&{month}&window=day"))),
+            ("calls of the month by method", usage(format!("meter=calls&{month}&group_by=method"))),
+            ("compute of a day by the hour", usage(format!("meter=compute_ms&{day}&window=hour"))),
+            (
+                "rows of a day by the hour, in Berlin",
+                usage(format!("meter=rows_read&{day}&window=hour&zone=Europe/Berlin")),
             ),
-            format!("/api/v1/usage?meter=hits&from={hour_ago}&to={until}&window=minute"),
-            format!("/api/v1/usage/top?meter=requests&from={before}&to={last}&by=tenant&limit=20"),
-            format!("/api/v1/events?tenant={tenant}&from={before}&to={last}&limit=20"),
+            (
+                "everybody's last hour by the minute",
+                format!("/api/v1/usage?meter=hits&from={hour_ago}&to={until}&window=minute"),
+            ),
+            ("top 20 of a day", format!("/api/v1/usage/top?meter=requests&{day}&by=tenant&limit=20")),
+            ("newest 20 events", format!("/api/v1/events?tenant={tenant}&{day}&limit=20")),
         ]
     }
 
-    async fn ask(&self, path: &str) {
+    async fn ask(&self, panel: &'static str, path: &str) {
         let started = Instant::now();
         let answer = get(&self.address, path, &self.authorization).await;
         let took = started.elapsed().as_secs_f64() * 1e3;
@@ -253,7 +280,7 @@ impl Watching {
             return;
         }
         match answer {
-            Ok(200) => self.times.lock().await.push(took),
+            Ok(200) => self.times.lock().await.entry(panel).or_default().push(took),
             other => {
                 tracing::error!(?other, path, "a panel was not answered");
                 self.failed.fetch_add(1, Ordering::Relaxed);
