@@ -75,6 +75,9 @@ const refusedWith = (status) => (error) => {
 const raw = (path, init = {}) =>
   fetch(`${baseUrl}${path}`, { ...init, headers: { authorization: `Bearer ${apiKey}`, ...init.headers } })
 
+// What they come to, by hand.
+const totals = { sum: 35.3, count: 6, avg: 5.883333333, min: 0.1, max: 12.5, latest: 7, unique_count: 3 }
+
 before(async () => {
   for (const aggregation of ['SUM', 'COUNT', 'AVG', 'MIN', 'MAX', 'LATEST', 'UNIQUE_COUNT']) {
     const valueProperty = { COUNT: undefined, UNIQUE_COUNT: '$.user' }
@@ -89,8 +92,8 @@ before(async () => {
   }
   assert.equal(await openmeter.events.ingest(events[0]), undefined)
   await openmeter.events.ingest(events.slice(1))
-  await eventually(() => total('count'), 6)
-  await eventually(() => total('sum'), 35.3)
+  // A meter that the aggregator took up later than the others counts what came before by a repair.
+  for (const [name, value] of Object.entries(totals)) await eventually(() => total(name), value)
 })
 
 describe('events', () => {
@@ -148,8 +151,7 @@ describe('events', () => {
 
 describe('a query', () => {
   test('comes to what it is by hand, for each aggregation', async () => {
-    const expected = { sum: 35.3, count: 6, avg: 5.883333333, min: 0.1, max: 12.5, latest: 7, unique_count: 3 }
-    for (const [name, value] of Object.entries(expected)) assert.equal(await total(name), value, name)
+    for (const [name, value] of Object.entries(totals)) assert.equal(await total(name), value, name)
     assert.equal(await total('avg', { subject: [a] }), 3.95)
     assert.equal(await total('latest', { subject: [a] }), 5.5)
   })

@@ -63,6 +63,10 @@ EVENTS = [
 ]
 
 
+# What they come to, by hand.
+TOTALS = {"sum": 35.3, "count": 6, "avg": 5.883333333, "min": 0.1, "max": 12.5, "latest": 7, "unique_count": 3}
+
+
 def slug(name):
     return f"py_{RUN}_{name}"
 
@@ -97,8 +101,8 @@ def world(client):
     client.events.ingest_events(EVENTS[2:4])
     client.events.ingest_events_json(EVENTS[4])
     client.events.ingest_events_json([EVENTS[5]], content_type="Application/JSON; charset=UTF-8")
-    eventually(lambda: total(client, "count"), 6)
-    eventually(lambda: total(client, "sum"), 35.3)
+    # A meter that the aggregator took up later than the others counts what came before by a repair.
+    eventually(lambda: {name: total(client, name) for name in TOTALS}, TOTALS)
     return client
 
 
@@ -113,8 +117,7 @@ def by_model(rows):
 
 
 def test_each_aggregation_comes_to_what_it_is_by_hand(world):
-    expected = {"sum": 35.3, "count": 6, "avg": 5.883333333, "min": 0.1, "max": 12.5, "latest": 7, "unique_count": 3}
-    assert {name: total(world, name) for name in expected} == expected
+    assert {name: total(world, name) for name in TOTALS} == TOTALS
 
 
 def test_each_aggregation_of_one_subject(world):

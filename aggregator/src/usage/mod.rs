@@ -13,7 +13,7 @@
 //!
 //! Limits: rollups follow corrections within minutes, and so do answers from them; answers from events follow at once. Raw events
 //! are kept for 13 months: a question that needs older ones is refused. A question about all tenants in a short span reads the
-//! rollups of their months, which are sorted by tenant.
+//! rollups of its weeks, which are sorted by tenant.
 
 use chrono_tz::Tz;
 use rentroll_engines::store::Store;

@@ -38,7 +38,7 @@ const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("optimize_on_insert", "0"),
     // Cuts text formats into pieces, each a block.
     ("input_format_parallel_parsing", "0"),
-    // As many as there are: one batch may hold a backfill of many years, and minutes are kept by the day.
+    // As many as there are: one batch may hold a backfill of many years, and rows are kept by the week.
     ("max_partitions_per_insert_block", "0"),
 ];
 

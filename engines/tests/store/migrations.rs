@@ -129,8 +129,8 @@ async fn a_short_span_reads_its_partitions() {
             client.query_raw(&format!("EXPLAIN indexes = 1 {sql}")).fetch_all().await.unwrap();
         plan.join("\n")
     };
-    // Four weeks from a Monday on, each day an insert of its own or the same one cut by the store.
-    for (table, parts) in [("rollup_minute", 28), ("rollup_hour", 4), ("rollup_day", 4)] {
+    // Four weeks from a Monday on.
+    for table in ["rollup_minute", "rollup_hour", "rollup_day"] {
         let fill = format!(
             "INSERT INTO {table} (meters, tenant, bucket, dimensions, events) \
              SELECT 'a\\0', toString(number % 7), toDateTime('2026-06-01 00:00:00', 'UTC') + number * 3600, '{{}}', 1 FROM numbers(672)"
@@ -141,7 +141,7 @@ async fn a_short_span_reads_its_partitions() {
              AND bucket < toDateTime('2026-06-10 06:00:00', 'UTC')"
         );
         let plan = explain(&sql).await;
-        assert!(plan.contains(&format!("Parts: 1/{parts}")), "{table}: {plan}");
+        assert!(plan.contains("Parts: 1/4"), "{table}: {plan}");
     }
     // Events of four weeks, of which those of the third came a week late.
     client
@@ -153,13 +153,13 @@ async fn a_short_span_reads_its_partitions() {
         .execute()
         .await
         .unwrap();
-    for (day, parts) in [("2026-06-03", 1), ("2026-06-16", 1), ("2026-06-23", 1)] {
+    for day in ["2026-06-03", "2026-06-16", "2026-06-23"] {
         let sql = format!(
             "SELECT count() FROM events WHERE time >= toDateTime64('{day} 00:00:00', 6, 'UTC') \
              AND time < toDateTime64('{day} 01:00:00', 6, 'UTC')"
         );
         let plan = explain(&sql).await;
-        assert!(plan.contains("times") && plan.contains(&format!("Parts: {parts}/3")), "{day}: {plan}");
+        assert!(plan.contains("times") && plan.contains("Parts: 1/3"), "{day}: {plan}");
     }
 }
 

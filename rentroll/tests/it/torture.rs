@@ -21,9 +21,20 @@ fn torture(arguments: &[&str]) -> Value {
     report
 }
 
+/// Seconds after which a run is asked to stop: it takes one or two minutes, and some more where much else runs.
+const SECONDS_MAX: &str = "1500";
+
 /// Root may mount small disks; others may in a user namespace of their own.
 fn as_root(arguments: &[&str]) -> Command {
-    let plain = Rig::example().command(arguments);
+    let run = Rig::example().command(arguments);
+    let mut plain = Command::new("timeout");
+    plain.args(["--kill-after=60", SECONDS_MAX]).arg(run.get_program()).args(run.get_args());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => plain.env(name, value),
+            None => plain.env_remove(name),
+        };
+    }
     if rustix::process::geteuid().is_root() {
         return plain;
     }

@@ -521,6 +521,9 @@ impl Guard {
             .arg("infinity")
             .process_group(0)
             .stdin(Stdio::null())
+            // Who reads what this process says must not wait for one that says nothing.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .context("cannot start a process group")?;
         let shell = Command::new("/bin/sh")
