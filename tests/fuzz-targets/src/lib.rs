@@ -17,7 +17,7 @@ mod lines;
 mod log;
 
 pub use events::{compact, event, quantity, record, reject};
-pub use files::{catalogue, costs, meters, tokens};
+pub use files::{catalogue, costs, meters, question, tenant_lines, tenants, tokens};
 pub use http::http_body;
 pub use lines::{access_line, json_line, pattern_line};
 pub use log::{log_frame, log_segment};
@@ -48,4 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("catalogue", catalogue),
     ("costs", costs),
     ("tokens", tokens),
+    ("tenants", tenants),
+    ("tenant_lines", tenant_lines),
+    ("question", question),
 ];
