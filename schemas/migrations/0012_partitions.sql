@@ -8,10 +8,11 @@
 
 DROP TABLE IF EXISTS rollup_anew SYNC;
 
--- Tenants are compressed for speed: to read them was half of what a question about all of them took.
+-- Lists of meters, of which there are few, are numbers, and tenants are compressed for speed: to read these two columns was
+-- two thirds of what a question about all tenants took.
 CREATE TABLE rollup_anew
 (
-    meters         String COMMENT 'their names, each followed by a NUL',
+    meters         LowCardinality(String) COMMENT 'their names, each followed by a NUL',
     tenant         String CODEC(LZ4),
     bucket         DateTime('UTC') CODEC(Delta, ZSTD(1)),
     dimensions     String COMMENT 'the meters'' group_by dimensions, canonical JSON' CODEC(ZSTD(1)),
