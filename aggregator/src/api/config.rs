@@ -1,5 +1,7 @@
 //! `[api]` of the configuration.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::usage::Limits;
@@ -11,6 +13,9 @@ const PORTAL_TOKEN_SECONDS_MAX: u64 = 366 * 86_400;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
+    /// An address for the API alone, to be opened to tenants: no console and no metrics are there. It is at `http.listen` in any
+    /// case.
+    pub listen: Option<SocketAddr>,
     /// How long a query may take, seconds.
     pub query_seconds_max: u64,
     /// Memory of the store that a query may take.
@@ -35,6 +40,7 @@ impl Default for ApiConfig {
     fn default() -> Self {
         let Limits { seconds_max, memory_bytes_max, rows_read_max, rows_answered_max } = Limits::default();
         ApiConfig {
+            listen: None,
             query_seconds_max: seconds_max,
             query_memory_bytes_max: memory_bytes_max,
             rows_read_max,

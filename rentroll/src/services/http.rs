@@ -24,14 +24,14 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 
-/// Listens on `address`.
+/// Listens on `address`, the value of `key`.
 ///
 /// # Errors
 /// Says which key to change if the port is taken.
-pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| anyhow::anyhow!("cannot listen on {address} (http.listen): {error}"))
+        .map_err(|error| anyhow::anyhow!("cannot listen on {address} ({key}): {error}"))
 }
 
 /// The console over `store`, with what the parts of this process say of themselves.
@@ -92,15 +92,16 @@ struct Served {
     ready: GaugeVec,
 }
 
-/// Serves until `stop` is notified.
+/// Serves until `stop` is notified; `alone` is what has a listener of its own.
 ///
 /// # Errors
-/// The listener's.
+/// A listener's.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
     health: Health,
     console: Option<Router>,
+    alone: Option<(TcpListener, Router)>,
     stop: Arc<tokio::sync::Notify>,
 ) -> std::io::Result<()> {
     let ready = GaugeVec::new(Opts::new("rentroll_ready", "1 if the part makes progress"), &["part"])
@@ -121,7 +122,18 @@ pub async fn serve(
         Some(console) => own.merge(console),
         None => own,
     };
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.notified().await }).await
+    let (stops, mut stopped) = tokio::sync::watch::channel(());
+    let main = axum::serve(listener, router).with_graceful_shutdown(async move {
+        stop.notified().await;
+        drop(stops);
+    });
+    let Some((listener, router)) = alone else { return main.await };
+    let router = router.route("/healthz", get(healthz));
+    let alone = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // An error when the other side is dropped, which is the sign.
+        let _ = stopped.changed().await;
+    });
+    tokio::try_join!(async { main.await }, async { alone.await }).map(|_| ())
 }
 
 /// The process is there and answers; whether it gets anything done is `/readyz`.

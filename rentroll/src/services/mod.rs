@@ -93,7 +93,11 @@ impl System {
         let file = context::meters(config)?;
         let tenants = context::tenants_if_any(config)?;
         // The port first: it is the commonest fault, and the cheapest to find.
-        let listener = http::listen(config.http.listen).await?;
+        let listener = http::listen(config.http.listen, "http.listen").await?;
+        let api_listener = match config.api.listen.filter(|_| parts.console) {
+            Some(address) => Some(http::listen(address, "api.listen").await?),
+            None => None,
+        };
         let health = Health::default();
         let registry = prometheus::Registry::new();
         let store = match parts.needs_store() {
@@ -164,19 +168,18 @@ impl System {
             }
         }
         let address = listener.local_addr().context("cannot tell the address listened on")?;
-        let console = match (parts.console, &store) {
-            (true, Some(store)) => {
-                let api = http::api(config, store, &meters, catalogue.clone(), ingest.door(), &registry)?;
-                Some(api.merge(http::console(store, &meters, catalogue, &health)))
-            }
-            _ => None,
-        };
+        let (mut console, mut alone) = (None, None);
+        if let (true, Some(store)) = (parts.console, &store) {
+            let api = http::api(config, store, &meters, catalogue.clone(), ingest.door(), &registry)?;
+            alone = api_listener.map(|listener| (listener, api.clone()));
+            console = Some(api.merge(http::console(store, &meters, catalogue, &health)));
+        }
         let following = match (&store, parts.aggregator) {
             (Some(store), false) => Some(tokio::spawn(follow_meters(store.clone(), meters.clone()))),
             _ => None,
         };
         let stop_http = Arc::new(tokio::sync::Notify::new());
-        let http = tokio::spawn(http::serve(listener, registry, health, console, stop_http.clone()));
+        let http = tokio::spawn(http::serve(listener, registry, health, console, alone, stop_http.clone()));
         let door = log.as_ref().and_then(|log| open_door(config, log));
         Ok(System {
             store,

@@ -60,7 +60,7 @@ impl Waiting {
         let stop = Arc::new(Notify::new());
         // What the parts count comes with them.
         let registry = prometheus::Registry::new();
-        let server = tokio::spawn(http::serve(again, registry, health.clone(), None, stop.clone()));
+        let server = tokio::spawn(http::serve(again, registry, health.clone(), None, None, stop.clone()));
         Ok(Waiting { server, stop })
     }
 
