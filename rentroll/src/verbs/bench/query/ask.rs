@@ -48,12 +48,8 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     pub(super) fn new(store: &'a Store, month: &Month) -> Self {
-        let usage = Usage::new(
-            store.clone(),
-            LiveMeters::new(meters()),
-            chrono_tz::Tz::UTC,
-            Limits { rows_read_max: u64::MAX >> 1, ..Limits::default() },
-        );
+        let usage =
+            Usage::new(store.clone(), LiveMeters::new(meters()), chrono_tz::Tz::UTC, Limits::default());
         Asking { store, usage: usage.scoped(Scope::All), month: *month }
     }
 
@@ -113,6 +109,10 @@ impl<'a> Asking<'a> {
         let whole = self.month.from..self.month.to;
         took.push(self.top("requests", whole.clone(), 100, "top 100 tenants of the month").await?);
         took.push(self.top("calls", whole, 100, "top 100 tenants, of a meter with four methods").await?);
+        let half = self.month.from + TimeDelta::days(16)..self.month.to;
+        took.push(
+            self.top("requests", half, 100, "top 100 tenants of half a month, beside the other half").await?,
+        );
         Ok(took)
     }
 
@@ -136,6 +136,7 @@ impl<'a> Asking<'a> {
             tenants: Vec::new(),
             organisations: Vec::new(),
             filters: Vec::new(),
+            compare: true,
         };
         self.repeat(name, async || Ok(self.usage.top(&top).await?.rows.len())).await
     }

@@ -97,17 +97,20 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
             tokio::spawn(crowd.clone().user(number, begins, refresh))
         })
         .collect();
-    let started = Instant::now();
-    while started.elapsed() < WARM + Duration::from_secs(args.seconds) {
+    tokio::time::sleep(WARM).await;
+    let (started, before) = (Instant::now(), hits(&store).await?);
+    while started.elapsed() < Duration::from_secs(args.seconds) {
         anyhow::ensure!(!server.has_ended()?, "the server ended by itself");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    // What is stored and rolled up, not what is written to the log.
+    let stored = hits(&store).await? - before;
+    let rate = stored as f64 / started.elapsed().as_secs_f64();
     crowd.stop.store(true, Ordering::Relaxed);
-    let written = writer.finish()?;
-    let rate = written as f64 / started.elapsed().as_secs_f64();
     for user in users {
         user.await?;
     }
+    writer.finish()?;
     drop(store);
     let by_panel = std::mem::take(&mut *crowd.times.lock().await);
     let mut times: Vec<f64> = by_panel.values().flatten().copied().collect();
@@ -276,13 +279,13 @@ impl Watching {
         let started = Instant::now();
         let answer = get(&self.address, path, &self.authorization).await;
         let took = started.elapsed().as_secs_f64() * 1e3;
-        if started < self.counts_from || self.stop.load(Ordering::Relaxed) {
+        if started < self.counts_from {
             return;
         }
         match answer {
             Ok(200) => self.times.lock().await.entry(panel).or_default().push(took),
             other => {
-                tracing::error!(?other, path, "a panel was not answered");
+                tracing::debug!(?other, path, "a panel was not answered");
                 self.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
