@@ -186,20 +186,7 @@ impl Serialize for Percent {
 
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Given {
-            Whole(u64),
-            Number(f64),
-            Text(String),
-        }
-        // The shortest text of a number is what was written: these have few digits.
-        let text = match Given::deserialize(deserializer)? {
-            Given::Whole(whole) => whole.to_string(),
-            Given::Number(number) => number.to_string(),
-            Given::Text(text) => text,
-        };
-        let percent = text.parse::<Quantity>().map_err(serde::de::Error::custom)?;
+        let percent = super::condition::number(deserializer)?;
         Percent::new(percent).map_err(serde::de::Error::custom)
     }
 }

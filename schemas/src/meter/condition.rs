@@ -1,17 +1,21 @@
 //! What an event must be for a meter to count it.
 
-use schemars::JsonSchema;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::sql::sql_string;
 use crate::{Event, Quantity};
 
 /// What one key of an event's `data` must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Condition {
-    /// The dimension is one of these texts.
-    In(Vec<String>),
+    /// The dimension is one of these texts; one alone needs no list.
+    In(#[schemars(schema_with = "texts_schema")] Vec<String>),
     /// Everything that is given here holds.
     Rule(Rule),
 }
@@ -20,8 +24,9 @@ pub enum Condition {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The dimension is none of these texts; one that is missing is none of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The dimension is none of these texts; one that is missing is none of them. One alone needs no list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "texts")]
+    #[schemars(schema_with = "texts_schema")]
     pub not: Vec<String>,
     /// The dimension begins with this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,20 +45,126 @@ pub struct Rule {
 pub struct Number(#[schemars(with = "serde_json::Value")] pub Quantity);
 
 impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Given {
-            Whole(i64),
-            Number(f64),
-            Text(String),
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        number(deserializer).map(Number)
+    }
+}
+
+/// A number, or a text that is one. The shortest text of a number is what was written.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Quantity, D::Error> {
+    struct Read;
+
+    impl Visitor<'_> for Read {
+        type Value = Quantity;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number, or a text that is one")
         }
-        let text = match Given::deserialize(deserializer)? {
-            Given::Whole(whole) => whole.to_string(),
-            Given::Number(number) => number.to_string(),
-            Given::Text(text) => text,
-        };
-        text.parse().map(Number).map_err(serde::de::Error::custom)
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Quantity, E> {
+            self.visit_str(&number.to_string())
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<Quantity, E> {
+            self.visit_str(&number.to_string())
+        }
+
+        fn visit_f64<E: Error>(self, number: f64) -> Result<Quantity, E> {
+            self.visit_str(&number.to_string())
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Quantity, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_any(Read)
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Condition;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{TEXTS}, or `not`, `prefix`, `from` and `below` with theirs")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Condition, E> {
+                Texts.visit_str(text).map(Condition::In)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Condition, A::Error> {
+                Texts.visit_seq(list).map(Condition::In)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Condition, A::Error> {
+                Rule::deserialize(MapAccessDeserializer::new(map)).map(Condition::Rule)
+            }
+        }
+
+        deserializer.deserialize_any(Read)
+    }
+}
+
+/// What [`Texts`] takes. A number is none of a dimension's texts: taken for one, `[500]` would pass over events that have
+/// the number 500.
+const TEXTS: &str = "a text or a list of texts";
+const TEXT: &str = "a text, such as \"500\" in quotes; a number is met by `from` and `below`";
+
+/// Reads a text, or a list of them.
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(TEXTS)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(Text(text)) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+}
+
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_any(Texts)
+}
+
+fn texts_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "array"], "items": { "type": "string" } })
+}
+
+/// A text that is written as one: YAML would take a number for a text where a text is asked for.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl Visitor<'_> for Read {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(TEXT)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Read)
     }
 }
 
@@ -233,6 +344,33 @@ mod tests {
         for json in ["[]", "{}", r#"{"from":2,"below":2}"#] {
             assert!(serde_json::from_str::<Condition>(json).unwrap().check().is_err(), "{json}");
         }
-        assert!(serde_json::from_str::<Condition>(r#"{"nto":["x"]}"#).is_err());
+        for (json, said) in [
+            (r#"{"nto":["x"]}"#, "unknown field `nto`, expected one of `not`, `prefix`, `from`, `below`"),
+            ("[500]", "integer `500`, expected a text, such as \"500\" in quotes"),
+            (r#"{"not":[true]}"#, "boolean `true`, expected a text"),
+            ("500", "integer `500`, expected a text or a list of texts, or `not`"),
+            (r#"{"from":[1]}"#, "expected a number, or a text that is one"),
+        ] {
+            let error = serde_json::from_str::<Condition>(json).unwrap_err().to_string();
+            assert!(error.contains(said), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_text_is_a_list_of_one() {
+        for (given, kept) in [
+            (r#""GET""#, r#"["GET"]"#),
+            (r#"{"not":"GET"}"#, r#"{"not":["GET"]}"#),
+            (r#"["GET"]"#, r#"["GET"]"#),
+        ] {
+            let condition: Condition = serde_json::from_str(given).unwrap();
+            assert_eq!(serde_json::to_string(&condition).unwrap(), kept);
+        }
+        let of_yaml = |yaml: &str| serde_saphyr::from_str::<Condition>(yaml);
+        assert_eq!(of_yaml("GET").unwrap(), Condition::In(vec!["GET".to_owned()]));
+        assert_eq!(of_yaml("\"500\"").unwrap(), of_yaml("['500']").unwrap());
+        for yaml in ["[500]", "{not: 500}", "{not: [500]}", "500"] {
+            assert!(of_yaml(yaml).unwrap_err().to_string().contains("a text"), "{yaml}");
+        }
     }
 }
