@@ -6,11 +6,13 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
 use super::Api;
 use super::metrics::ApiMetrics;
@@ -79,6 +81,24 @@ pub(crate) async fn around(State(around): State<Around>, request: Request, next:
     let method = if is_common(&method) { method.as_str() } else { "other" };
     metrics.requests.with_label_values(&[route.as_str(), method, status.as_str()]).inc();
     metrics.seconds.with_label_values(&[route.as_str()]).observe(began.elapsed().as_secs_f64());
+    response
+}
+
+/// `OPTIONS` of what portals' tokens read: browsers ask before they ask.
+pub(crate) async fn preflight(methods: &'static str) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// There are no cookies: from wherever a browser asks, it knows no more than the token says.
+pub(crate) async fn for_browsers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let allowed = HeaderValue::from_static("authorization, accept, content-type");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     response
 }
 

@@ -26,7 +26,7 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRef, Path, Request};
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use chrono::Days;
@@ -184,17 +184,24 @@ pub fn open(setup: Setup, registry: &Registry) -> Result<Api, ApiError> {
 
 /// The API, to be merged into the router of the server. Every path below `/api/v1` is its own.
 pub fn router(api: Api) -> Router {
-    let around = Around::new(&api, Problem::render);
-    let mut router = Router::new();
+    let around = from_fn_with_state(Around::new(&api, Problem::render), around::around);
+    let (mut router, mut in_browsers) = (Router::new(), Router::new());
     for (path, methods) in routes() {
-        router = router.route(path, methods);
+        // What portals' tokens are for.
+        match path.starts_with("/api/v1/usage") {
+            true => {
+                in_browsers = in_browsers.route(path, methods.options(|| around::preflight("GET, POST")));
+            }
+            false => router = router.route(path, methods),
+        }
     }
     let router = router
         .route("/api/v1", get(describe::bare))
         .route("/api/v1/{*rest}", axum::routing::any(nowhere))
-        .layer(from_fn_with_state(around, around::around))
-        .layer(CompressionLayer::new());
-    router.with_state(api)
+        .layer(around.clone());
+    // Outside of what writes problems down: a browser is to see those as well.
+    let in_browsers = in_browsers.layer(around).layer(map_response(around::for_browsers));
+    router.merge(in_browsers).layer(CompressionLayer::new()).with_state(api)
 }
 
 async fn nowhere(uri: Uri) -> Problem {

@@ -92,10 +92,13 @@ pub fn router(api: Api, catalogue: Option<Arc<Catalogue>>) -> Router {
         .route("/openmeter/{*rest}", any(nowhere))
         .layer(around.clone());
     let portal = Router::new()
-        .route("/openmeter/api/v1/portal/meters/{meter}/query", get(query::portal).options(portal::preflight))
+        .route(
+            "/openmeter/api/v1/portal/meters/{meter}/query",
+            get(query::portal).options(|| around::preflight("GET")),
+        )
         .layer(around)
         // Outside of what writes problems down: a browser is to see those as well.
-        .layer(axum::middleware::map_response(portal::for_browsers));
+        .layer(axum::middleware::map_response(around::for_browsers));
     router.merge(portal).layer(CompressionLayer::new()).with_state(Face { api, catalogue })
 }
 

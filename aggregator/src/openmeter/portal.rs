@@ -2,10 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
-};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -79,7 +76,10 @@ pub(super) async fn create(
     if !meters.is_empty() {
         let rows = registry::stored(manager.store()).await.map_err(Problem::from)?;
         for slug in &meters {
-            meters::find(&rows, slug)?;
+            meters::find(&rows, slug).map_err(|problem| {
+                let detail = format!("`allowedMeterSlugs`: {}", problem.detail());
+                problem.saying(detail)
+            })?;
         }
     }
     let now = Utc::now();
@@ -94,11 +94,11 @@ pub(super) async fn create(
             return Err(cannot_be("expiresAt", &written(end), allowed));
         }
     };
-    let wanted =
-        Wanted { grant: Grant::Portal { tenant, meters }, name: String::new(), expires_at: Some(expires_at) };
-    wanted.grant.check().map_err(|(field, reason)| {
-        let name = if field == "meters" { "allowedMeterSlugs" } else { "subject" };
-        cannot_be(name, "", reason)
+    let grant = Grant::Portal { tenant: tenant.clone(), meters: meters.clone() };
+    let wanted = Wanted { grant, name: String::new(), expires_at: Some(expires_at) };
+    wanted.grant.check().map_err(|(field, reason)| match field {
+        "meters" => cannot_be("allowedMeterSlugs", &meters.join(", "), reason),
+        _ => cannot_be("subject", &tenant, reason),
     })?;
     let (token, secret) = blocking(move || {
         let made = file::create(manager.tokens(), wanted, now)?;
@@ -155,22 +155,4 @@ pub(super) async fn invalidate(
     })
     .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// `OPTIONS` of the portal query: browsers ask before they ask.
-pub(super) async fn preflight() -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET"));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    response
-}
-
-/// There are no cookies: from wherever a browser asks, it knows no more than the token says.
-pub(super) async fn for_browsers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let allowed = HeaderValue::from_static("authorization, accept, content-type");
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    response
 }

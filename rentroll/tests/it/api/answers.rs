@@ -107,6 +107,34 @@ fn who_may_what(served: &Served) {
     }
     // A portal's meters, and nothing else.
     let other = served.get(&format!("/api/v1/usage?meter=egress_bytes&{SPAN}"), &served.portal);
+    // A service reads everything, and changes nothing.
+    for (method, path) in [
+        ("PUT", "/api/v1/meters/jobs"),
+        ("DELETE", "/api/v1/meters/by_method"),
+        ("PUT", "/api/v1/tenants/alpha"),
+        ("DELETE", "/api/v1/tenants/alpha"),
+        ("POST", "/api/v1/tenants/import"),
+        ("POST", "/api/v1/portal-tokens"),
+        ("DELETE", "/api/v1/portal-tokens/none"),
+    ] {
+        let answer = served.send(method, path, &served.service, "{}");
+        assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
+    }
+    assert_eq!(read(&served.get("/api/v1/meters/by_method", &served.service))["is_in_force"], true);
+    // A browser asks before it asks, and sees why it is refused.
+    for path in [usage.as_str(), "/api/v1/usage/top", "/api/v1/usage/meters/by_method/dimensions/method"] {
+        let origin = ("origin", "https://shop.example");
+        let preflight = served.exchange("OPTIONS", path, &[origin], "");
+        assert_eq!((preflight.status, preflight.body.as_str()), (204, ""), "{path}");
+        assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
+        assert_eq!(served.exchange("GET", path, &[origin], "").status, 401);
+        for token in [served.portal.as_str(), "none"] {
+            let answer = served.get(path, token);
+            assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{answer:?}");
+        }
+    }
+    assert_eq!(served.get("/api/v1/tenants", &served.service).header("access-control-allow-origin"), None);
+    assert_eq!(served.exchange("OPTIONS", "/api/v1/tenants", &[], "").status, 405);
     assert_eq!(other.status, 422, "{other:?}");
     assert!(!other.body.contains("p95"), "{other:?}");
     for path in ["/api/v1/events", "/api/v1/tenants", "/api/v1/events/unmatched"] {
