@@ -11,7 +11,7 @@ use rentroll_schemas::meter::Meter;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::gate::{Manager, Reader};
+use super::gate::{Manager, Reader, Reading};
 use super::output::{self, Cell, TakesJson, Wanted};
 use super::params::{self, Params};
 use super::problem::{Kind, Problem};
@@ -69,8 +69,10 @@ pub(super) async fn list(reader: Reader, Wanted(form): Wanted, uri: Uri) -> Resu
     let now = Utc::now();
     let span = times::recent(&params, RECENT, now)?;
     let limit = params.limit(page::ROWS, page::ROWS_MAX)?;
-    let rows = reader.meter_versions().await?;
-    let mut states = states(&reader, span).await?;
+    let reading = reader.begin().await?;
+    let rows = reading.meter_versions().await?;
+    let mut states = states(&reading, span).await?;
+    drop(reading);
     let in_force = newest(&rows).into_iter().filter(|meter| meter.is_in_force(now));
     let meters = in_force.map(|meter| listed(&meter.stored, meter.ends, states.remove(&meter.stored.name)));
     let (meters, next_cursor) = page::cut(&params, meters.flatten().collect(), limit, |meter: &Listed| {
@@ -93,10 +95,11 @@ pub(super) async fn get(
     let params = Params::of_address(&uri, &["from", "to"])?;
     let now = Utc::now();
     let span = times::recent(&params, RECENT, now)?;
-    let mut rows = reader.meter_versions().await?;
+    let reading = reader.begin().await?;
+    let mut rows = reading.meter_versions().await?;
     rows.retain(|row| row.name == name);
     let Some(newest) = newest(&rows).pop() else { return Err(no_such(&name)) };
-    let state = states(&reader, span).await?.remove(&name);
+    let state = states(&reading, span).await?.remove(&name);
     let versions = rows.iter().enumerate().filter_map(|(nth, row)| {
         let later = rows[nth + 1..].iter().filter_map(|later| later.effective_from).min();
         listed(row, later, None)
@@ -207,8 +210,8 @@ fn listed(row: &Stored, ends: Option<DateTime<Utc>>, state: Option<Life>) -> Opt
     })
 }
 
-async fn states(reader: &Reader, span: Span) -> Result<BTreeMap<String, Life>, Problem> {
-    let states = reader.begin().await?.meter_states(span).await?;
+async fn states(reading: &Reading, span: Span) -> Result<BTreeMap<String, Life>, Problem> {
+    let states = reading.meter_states(span).await?;
     let of = |state: MeterState| {
         let MeterState { meter, events, tenants, first, last, without_value, .. } = state;
         (meter, Life { events, tenants, first, last, without_value })

@@ -63,7 +63,7 @@ pub(super) async fn list(reader: Reader, Wanted(form): Wanted, uri: Uri) -> Resu
         cursor: page::name(&params)?,
         limit: limit as u64,
     };
-    let Page { tenants, next } = reader.tenants(&listing).await?;
+    let Page { tenants, next } = reader.begin().await?.known_tenants(&listing).await?;
     let answer = List { at, tenants, next_cursor: next.map(|name| page::of_name(&params, &name)) };
     let response = output::answer(form, &answer, || table(&answer.tenants));
     Ok(output::linked(response, &uri, answer.next_cursor.as_deref()))
@@ -95,7 +95,7 @@ pub(super) async fn get(
     let reader = reader.more_than_usage()?;
     let tenant = segments(path)?;
     Params::of_address(&uri, &[])?;
-    let versions = reader.tenant(&tenant).await?;
+    let versions = reader.begin().await?.known_tenant(&tenant).await?;
     if versions.is_empty() {
         return Err(Problem::not_found(format!("nothing is known of tenant `{tenant:.80}`")));
     }
@@ -243,7 +243,7 @@ pub(super) async fn organisations(
     let at = moment(&params)?;
     let limit = params.limit(page::ROWS, page::ROWS_MAX)?;
     let cursor = page::name(&params)?;
-    let mut found = reader.organisations(at, cursor.as_deref(), limit + 1).await?;
+    let mut found = reader.begin().await?.organisations(at, cursor.as_deref(), limit + 1).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| has_more);

@@ -278,25 +278,32 @@ pub(super) fn changed(meter: &Meter, body: Value) -> Result<Meter, Problem> {
 }
 
 fn check(meter: &Meter) -> Result<(), Problem> {
-    meter.check().map_err(|(field, reason)| refused(MeterError::Definition { field, reason }))
+    meter.check().map_err(|(field, reason)| refused(MeterError::Definition { field, reason }, meter))
 }
 
 /// Why the registry does not take a meter, by the name that its field has here.
-pub(super) fn refused(error: MeterError) -> Problem {
+pub(super) fn refused(error: MeterError, meter: &Meter) -> Problem {
     match error {
         MeterError::Definition { field, reason } => {
-            let name = match field.split('.').next().unwrap_or_default() {
-                "name" => "slug",
-                "title" => "name",
-                "event_type" => "eventType",
-                "value" | "unit" => "valueProperty",
-                "group_by" => "groupBy",
-                "labels" => "metadata",
-                "effective_from" => "eventFrom",
-                other => other,
+            let (first, inner) = field.split_once('.').unwrap_or((&field, ""));
+            let (name, given) = match first {
+                "name" => ("slug", meter.name.clone()),
+                "title" => ("name", meter.title.clone().unwrap_or_default()),
+                "event_type" => ("eventType", meter.event_type.clone()),
+                "aggregation" => ("aggregation", meter.aggregation.name().to_uppercase()),
+                "value" => ("valueProperty", meter.value.as_deref().map(path::of_key).unwrap_or_default()),
+                // It is taken of the path, where the metadata has none.
+                "unit" => ("valueProperty", meter.unit.clone()),
+                "group_by" => ("groupBy", meter.group_by.join(", ")),
+                "labels" => ("metadata", inner.to_owned()),
+                "effective_from" => ("eventFrom", meter.effective_from.map(written).unwrap_or_default()),
+                other => (other, String::new()),
             };
-            Problem::about(Kind::InvalidParameter, name, "", reason.clone())
-                .saying(format!("`{name}`: {reason}"))
+            let problem = Problem::about(Kind::InvalidParameter, name, &given, reason.clone());
+            match given.is_empty() {
+                true => problem.saying(format!("`{name}`: {reason}")),
+                false => problem,
+            }
         }
         error => error.into(),
     }

@@ -45,8 +45,8 @@ pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Respo
         ["from", "to", "ingestedAtFrom", "ingestedAtTo", "id", "subject", "limit", "clientId", "customerId"];
     let params = Params::of_address(&uri, &known)?;
     params.one("clientId")?;
-    if params.all("customerId").any(|id| !id.is_empty()) {
-        return Err(no_customers("customerId"));
+    if let Some(id) = params.all("customerId").find(|id| !id.is_empty()) {
+        return Err(no_customers("customerId", id));
     }
     let time = |name| {
         let text = params.one(name)?;
@@ -75,8 +75,8 @@ pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Respo
         let detail = "too many events would be looked through: give `from` and `to` closer to each other, or the whole `subject`";
         return Err(Problem::new(Kind::TooMuchToRead, detail));
     }
+    let values = values(&reading, &found.events).await?;
     drop(reading);
-    let values = values(&reader, &found.events).await?;
     let listed: Vec<Listed<'_>> = found.events.iter().map(|event| Listed::of(event, &values)).collect();
     Ok(output::json(StatusCode::OK, &listed))
 }
@@ -118,11 +118,11 @@ fn in_order(name: &str, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) 
 }
 
 /// The keys that meters take their values from, if any of the events lacks one.
-async fn values(reader: &Reader, events: &[FoundEvent]) -> Result<BTreeMap<String, String>, Problem> {
+async fn values(reading: &Reading, events: &[FoundEvent]) -> Result<BTreeMap<String, String>, Problem> {
     if events.iter().all(|event| event.verdict != Verdict::WithoutValue) {
         return Ok(BTreeMap::new());
     }
-    let rows = reader.meter_versions().await?;
+    let rows = reading.meter_versions().await?;
     let value = |definition: rentroll_schemas::meter::Meter| Some((definition.name, definition.value?));
     Ok(rows.into_iter().filter_map(|row| value(row.definition?)).collect())
 }
@@ -169,7 +169,6 @@ pub(super) async fn list_v2(reader: Reader, _: TakesJson, uri: Uri) -> Result<Re
     let places = cursor.map(|cursor| cursor.s).unwrap_or_default();
     let reading = reader.begin().await?;
     let found = search::read(&reading, streams(&base, subjects), places, &keep, limit).await?;
-    drop(reading);
     let next_cursor = match found.places {
         None => None,
         Some(s) => {
@@ -177,7 +176,7 @@ pub(super) async fn list_v2(reader: Reader, _: TakesJson, uri: Uri) -> Result<Re
             Some(hex::encode(cursor.map_err(|error| Problem::internal(&error))?))
         }
     };
-    let values = values(&reader, &found.events).await?;
+    let values = values(&reading, &found.events).await?;
     let items = found.events.iter().map(|event| Listed::of(event, &values)).collect();
     Ok(output::json(StatusCode::OK, &Page { items, next_cursor }))
 }

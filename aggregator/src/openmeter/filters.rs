@@ -69,7 +69,7 @@ pub(super) fn advanced(value: &Value) -> Result<Vec<Named>, Problem> {
         named.extend(tests(ADVANCED, filter, true)?.into_iter().map(|test| (name.clone(), test)));
     }
     match named.len() > TESTS_MAX {
-        true => Err(cannot_be(ADVANCED, "", format!("at most {TESTS_MAX} tests"))),
+        true => Err(cannot_be(ADVANCED, &format!("{} tests", named.len()), format!("at most {TESTS_MAX}"))),
         false => Ok(named),
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Respo
     let by = params.word("orderBy", &ORDERS_BY)?.unwrap_or(By::Key);
     let with_deleted =
         params.word("includeDeleted", &[("true", true), ("false", false)])?.unwrap_or_default();
-    let mut lives = lives(&reader.meter_versions().await?);
+    let mut lives = lives(&reader.begin().await?.meter_versions().await?);
     lives.retain(|life| with_deleted || life.end.is_none());
     lives.sort_by(|one, other| {
         let key = |life: &Life| life.meter.name.clone();
@@ -78,7 +78,8 @@ pub(super) async fn get(
     let reader = reader.more_than_usage()?;
     let slug = segments(path)?;
     Params::of_address(&uri, &[])?;
-    Ok(output::json(StatusCode::OK, &find(&reader.meter_versions().await?, &slug)?.shown()))
+    let rows = reader.begin().await?.meter_versions().await?;
+    Ok(output::json(StatusCode::OK, &find(&rows, &slug)?.shown()))
 }
 
 /// The meter of that name, if it was not deleted.
@@ -140,7 +141,8 @@ pub(super) async fn delete(
     if versions.any(|version| version.meters().any(|meter| meter == slug)) {
         return Err(Problem::new(Kind::Conflict, format!("the catalogue bills by the meter `{slug}`")));
     }
-    registry::end(manager.store(), &slug, API, Utc::now()).await.map_err(definition::refused)?;
+    let ended = registry::end(manager.store(), &slug, API, Utc::now()).await;
+    ended.map_err(|error| definition::refused(error, &life.meter))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -156,8 +158,8 @@ fn is_ours(life: &Life) -> Result<(), Problem> {
 }
 
 async fn put(manager: &Manager, meter: &rentroll_schemas::meter::Meter) -> Result<(), Problem> {
-    registry::put(manager.store(), meter, API, Utc::now()).await.map_err(definition::refused)?;
-    Ok(())
+    let put = registry::put(manager.store(), meter, API, Utc::now()).await;
+    put.map(drop).map_err(|error| definition::refused(error, meter))
 }
 
 async fn answer(manager: &Manager, slug: &str, status: StatusCode) -> Result<Response, Problem> {

@@ -135,13 +135,13 @@ fn of_address(uri: &Uri, known: &[&str]) -> Result<Asked, Problem> {
         let text = params.one(name)?;
         text.map(|text| times::instant(name, text, Tz::UTC)).transpose()
     };
-    if params.all("filterCustomerId").any(|id| !id.is_empty()) {
-        return Err(no_customers("filterCustomerId"));
+    if let Some(id) = params.all("filterCustomerId").find(|id| !id.is_empty()) {
+        return Err(no_customers("filterCustomerId", id));
     }
     params.one("clientId")?;
     let simple = filters::of_address(single, params.one("filterGroupBy")?)?;
-    let advanced = params.one("advancedMeterGroupByFilters")?.filter(|text| !text.is_empty());
-    let advanced = advanced.map(filters::advanced_of_address).transpose()?;
+    let given = params.one("advancedMeterGroupByFilters")?.filter(|text| !text.is_empty());
+    let advanced = given.map(filters::advanced_of_address).transpose()?;
     Ok(Asked {
         from: time("from")?,
         to: time("to")?,
@@ -149,13 +149,13 @@ fn of_address(uri: &Uri, known: &[&str]) -> Result<Asked, Problem> {
         zone: params.one("windowTimeZone")?.map_or(Ok(Tz::UTC), zone)?,
         subjects: params.texts(SUBJECT)?,
         groups: params.all("groupBy").map(str::to_owned).collect(),
-        filters: of_one_kind(simple, advanced)?,
+        filters: of_one_kind(simple, advanced, given.unwrap_or_default())?,
     })
 }
 
 fn of_body(fields: Fields) -> Result<Asked, Problem> {
-    if fields.texts("filterCustomerId")?.is_some_and(|ids| !ids.is_empty()) {
-        return Err(no_customers("filterCustomerId"));
+    if let Some(id) = fields.texts("filterCustomerId")?.unwrap_or_default().first() {
+        return Err(no_customers("filterCustomerId", id));
     }
     fields.text("clientId")?;
     let window =
@@ -165,7 +165,8 @@ fn of_body(fields: Fields) -> Result<Asked, Problem> {
         return Err(cannot_be(SUBJECT, "", "texts that are not empty"));
     }
     let simple = fields.get("filterGroupBy").map(filters::simple).transpose()?.unwrap_or_default();
-    let advanced = fields.get("advancedMeterGroupByFilters").map(filters::advanced).transpose()?;
+    let given = fields.get("advancedMeterGroupByFilters");
+    let advanced = given.map(filters::advanced).transpose()?;
     Ok(Asked {
         from: fields.time("from")?,
         to: fields.time("to")?,
@@ -173,15 +174,15 @@ fn of_body(fields: Fields) -> Result<Asked, Problem> {
         zone: fields.text("windowTimeZone")?.map_or(Ok(Tz::UTC), zone)?,
         subjects,
         groups: fields.texts("groupBy")?.unwrap_or_default(),
-        filters: of_one_kind(simple, advanced)?,
+        filters: of_one_kind(simple, advanced, &given.map(ToString::to_string).unwrap_or_default())?,
     })
 }
 
-fn of_one_kind(simple: Vec<Named>, advanced: Option<Vec<Named>>) -> Result<Filters, Problem> {
+fn of_one_kind(simple: Vec<Named>, advanced: Option<Vec<Named>>, given: &str) -> Result<Filters, Problem> {
     match (simple.is_empty(), advanced) {
         (_, None) => Ok(Filters { field: filters::SIMPLE, named: simple }),
         (true, Some(named)) => Ok(Filters { field: filters::ADVANCED, named }),
-        (false, Some(_)) => Err(cannot_be(filters::ADVANCED, "", "this or `filterGroupBy`, not both")),
+        (false, Some(_)) => Err(cannot_be(filters::ADVANCED, given, "this or `filterGroupBy`, not both")),
     }
 }
 
@@ -191,12 +192,13 @@ fn zone(text: &str) -> Result<Tz, Problem> {
 }
 
 /// There are none here.
-pub(super) fn no_customers(name: &str) -> Problem {
-    cannot_be(name, "", "leave it out: there are no customers, and a subject is a tenant")
+pub(super) fn no_customers(name: &str, given: &str) -> Problem {
+    cannot_be(name, given, "leave it out: there are no customers, and a subject is a tenant")
 }
 
 async fn answer(reader: &Reader, slug: &str, asked: Asked) -> Result<Answer, Problem> {
-    let life = meters::find(&reader.meter_versions().await?, slug)?;
+    let reading = reader.begin().await?;
+    let life = meters::find(&reading.meter_versions().await?, slug)?;
     may_see(reader, &asked.subjects)?;
     let known = names(&life.meter);
     let key = |field: &str, name: &str| {
@@ -214,7 +216,7 @@ async fn answer(reader: &Reader, slug: &str, asked: Asked) -> Result<Answer, Pro
     for name in without_repeats(asked.groups) {
         match name.as_str() {
             SUBJECT => by_subject = true,
-            "customer_id" => return Err(no_customers("groupBy")),
+            "customer_id" => return Err(no_customers("groupBy", &name)),
             _ => names.push((name.clone(), key("groupBy", &name)?)),
         }
     }
@@ -233,7 +235,7 @@ async fn answer(reader: &Reader, slug: &str, asked: Asked) -> Result<Answer, Pro
         group_by,
         ..Query::new(slug, from.unwrap_or(DateTime::UNIX_EPOCH), to.unwrap_or(next_minute(Utc::now())))
     };
-    let rows = rows_of(&reader.begin().await?, &life, query, from.is_none()).await?;
+    let rows = rows_of(&reading, &life, query, from.is_none()).await?;
     let window = WINDOWS.iter().find(|(_, window)| *window == asked.window).map(|(name, _)| *name);
     Ok(Answer { slug: slug.to_owned(), from, to, window, names, rows })
 }

@@ -83,7 +83,7 @@ impl<'a> Known<'a> {
 pub(super) async fn list(reader: Reader, _: TakesJson, uri: Uri) -> Result<Response, Problem> {
     let reader = reader.more_than_usage()?;
     Params::of_address(&uri, &[])?;
-    let versions = reader.all_tenants().await?;
+    let versions = reader.begin().await?.all_tenants().await?;
     let at = next_minute(Utc::now());
     let tenants = versions.chunk_by(|one, other| one.record.tenant == other.record.tenant);
     let known: Vec<Known<'_>> = tenants.filter_map(|versions| known(versions, at)).collect();
@@ -101,7 +101,7 @@ pub(super) async fn get(
     let key = segments(path)?;
     Params::of_address(&uri, &[])?;
     query::may_see(&reader, std::slice::from_ref(&key))?;
-    let versions = reader.tenant(&key).await?;
+    let versions = reader.begin().await?.known_tenant(&key).await?;
     let known = known(&versions, next_minute(Utc::now())).ok_or_else(|| no_subject(&key))?;
     Ok(output::json(StatusCode::OK, &known.shown()))
 }

@@ -9,7 +9,7 @@ use super::definition::{Life, names};
 use super::meters;
 use super::problem::{cannot_be, of_usage};
 use super::query::{SUBJECT, rows_of, span};
-use crate::api::gate::Reader;
+use crate::api::gate::{Reader, Reading};
 use crate::api::output::{self, TakesJson};
 use crate::api::params::Params;
 use crate::api::problem::{Problem, one_of};
@@ -47,12 +47,13 @@ pub(super) async fn subjects(
     let reader = reader.more_than_usage()?;
     let slug = segments(path)?;
     let asked = asked(&uri)?;
-    let life = meters::find(&reader.meter_versions().await?, &slug)?;
-    tenants(&reader, &life, asked.from, asked.to).await
+    let reading = reader.begin().await?;
+    let life = meters::find(&reading.meter_versions().await?, &slug)?;
+    tenants(&reading, &life, asked.from, asked.to).await
 }
 
 async fn tenants(
-    reader: &Reader,
+    reading: &Reading,
     life: &Life,
     from: Option<DateTime<Utc>>,
     to: Option<DateTime<Utc>>,
@@ -65,7 +66,7 @@ async fn tenants(
             to.unwrap_or(next_minute(Utc::now())),
         )
     };
-    let rows = rows_of(&reader.begin().await?, life, query, from.is_none()).await?;
+    let rows = rows_of(reading, life, query, from.is_none()).await?;
     let mut tenants: Vec<String> = rows.into_iter().filter_map(|row| row.tenant).collect();
     tenants.sort_unstable();
     tenants.dedup();
@@ -85,9 +86,10 @@ pub(super) async fn of_group(
     if asked.from.is_none() && asked.to.is_none() {
         asked.from = span(Some(Utc::now() - RECENT), None)?.0;
     }
-    let life = meters::find(&reader.meter_versions().await?, &slug)?;
+    let reading = reader.begin().await?;
+    let life = meters::find(&reading.meter_versions().await?, &slug)?;
     if name == SUBJECT {
-        return tenants(&reader, &life, asked.from, asked.to).await;
+        return tenants(&reading, &life, asked.from, asked.to).await;
     }
     let known = names(&life.meter);
     let Some((_, key)) = known.iter().find(|(known, _)| *known == name) else {
@@ -99,7 +101,7 @@ pub(super) async fn of_group(
     let span = Span { from: from.max(life.begins()), to: asked.to.unwrap_or(next_minute(Utc::now())) };
     let mut values: Vec<String> = Vec::new();
     if span.from < span.to {
-        match reader.begin().await?.group_values(&slug, key, span).await {
+        match reading.group_values(&slug, key, span).await {
             Ok(found) => values = found.into_iter().map(|value| value.value).collect(),
             // This process has not taken it up yet.
             Err(UsageError::UnknownMeter { .. }) => {}

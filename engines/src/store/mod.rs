@@ -111,6 +111,23 @@ impl Store {
         &self.inner.client
     }
 
+    /// The same store, where all that is asked by [`Store::client`] has these settings.
+    #[must_use]
+    pub fn with_settings(&self, settings: &[(&str, String)]) -> Store {
+        let Inner { client, url, user, password, database, embedded } = &*self.inner;
+        let client =
+            settings.iter().fold(client.clone(), |client, (name, value)| client.with_setting(*name, value));
+        let inner = Inner {
+            client,
+            url: url.clone(),
+            user: user.clone(),
+            password: password.clone(),
+            database: database.clone(),
+            embedded: embedded.clone(),
+        };
+        Store { inner: Arc::new(inner) }
+    }
+
     /// The address, for other programs.
     pub fn url(&self) -> &str {
         &self.inner.url

@@ -2,19 +2,19 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Reader;
+use super::Reading;
 use crate::api::problem::Problem;
 use crate::meters::history::Stored;
 use crate::tenants::{Listing, Organisation, Page, Registry, TenantVersion};
 use crate::usage::Scope;
 
-impl Reader {
+impl Reading {
     /// The definitions of meters that may be seen, all versions, in the order of name and version.
     ///
     /// # Errors
     /// The store's.
     pub async fn meter_versions(&self) -> Result<Vec<Stored>, Problem> {
-        let mut rows = crate::meters::registry::stored(&self.gate.0.store).await?;
+        let mut rows = crate::meters::registry::stored(&self.gate.0.reads).await?;
         rows.retain(|row| self.scope().shows_meter(&row.name));
         Ok(rows)
     }
@@ -23,7 +23,7 @@ impl Reader {
     ///
     /// # Errors
     /// The store's.
-    pub async fn tenants(&self, listing: &Listing) -> Result<Page, Problem> {
+    pub async fn known_tenants(&self, listing: &Listing) -> Result<Page, Problem> {
         let Scope::Tenant { tenant, .. } = self.scope() else {
             return Ok(self.registry().list(listing).await?);
         };
@@ -36,7 +36,7 @@ impl Reader {
     ///
     /// # Errors
     /// The store's.
-    pub async fn tenant(&self, tenant: &str) -> Result<Vec<TenantVersion>, Problem> {
+    pub async fn known_tenant(&self, tenant: &str) -> Result<Vec<TenantVersion>, Problem> {
         match self.scope() {
             Scope::Tenant { tenant: own, .. } if own != tenant => Ok(Vec::new()),
             _ => Ok(self.registry().get(tenant).await?),
@@ -73,7 +73,7 @@ impl Reader {
     }
 
     fn registry(&self) -> Registry {
-        Registry::new(self.gate.0.store.clone())
+        Registry::new(self.gate.0.reads.clone())
     }
 }
 

@@ -36,6 +36,8 @@ struct Inner {
     tokens: PathBuf,
     usage: Usage,
     store: Store,
+    /// The same store, for readers: what is read of the registries may take no more than any other query.
+    reads: Store,
     turns: Arc<Turns>,
     metrics: ApiMetrics,
 }
@@ -55,7 +57,11 @@ impl Gate {
         let keys = Keys::open(tokens.clone(), Vec::new())?;
         let (at_once, of_token) = config.at_once();
         let turns = Turns::new(at_once, of_token, Duration::from_millis(config.queue_ms_max));
-        let inner = Arc::new(Inner { keys, tokens, usage, store, turns, metrics });
+        let reads = store.with_settings(&[
+            ("max_execution_time", config.query_seconds_max.to_string()),
+            ("max_memory_usage", config.query_memory_bytes_max.to_string()),
+        ]);
+        let inner = Arc::new(Inner { keys, tokens, usage, store, reads, turns, metrics });
         tokio::spawn(keep_up(Arc::downgrade(&inner)));
         Ok(Gate(inner))
     }
@@ -118,9 +124,10 @@ pub struct Reader {
     gate: Gate,
 }
 
-/// A reader whose turn it is.
+/// A reader whose turn it is. What is read, of usage or of the registries, is read by one.
 pub struct Reading {
     usage: Scoped,
+    gate: Gate,
     _turn: Turn,
 }
 
@@ -140,7 +147,7 @@ impl Reader {
     pub async fn begin(&self) -> Result<Reading, Problem> {
         let inner = &self.gate.0;
         match inner.turns.take(&self.speaker.id).await {
-            Ok(turn) => Ok(Reading { usage: self.usage.clone(), _turn: turn }),
+            Ok(turn) => Ok(Reading { usage: self.usage.clone(), gate: self.gate.clone(), _turn: turn }),
             Err(Busy::Token) => {
                 let detail =
                     "this token has as many queries in work as it may have, and more wait; ask again";

@@ -1,13 +1,16 @@
 //! The API, as its clients see it.
 
+mod alone;
 mod answers;
 mod described;
 mod isolation;
+mod limits;
 mod one_door;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_testing::http::{self, Answer};
 use rentroll_testing::wait_until;
 use serde_json::Value;
@@ -33,7 +36,11 @@ const METERS: &str = "
 impl Served {
     /// With these events, as the trusted source `ops` sends them, counted.
     pub(crate) fn with(config: &str, events: &[Value]) -> Served {
-        let (rig, _) = Rig::receiving(config);
+        Served::on(Rig::receiving(config).0, events)
+    }
+
+    /// As [`Served::with`], on a rig that receives.
+    pub(crate) fn on(rig: Rig, events: &[Value]) -> Served {
         let meters = std::fs::read_to_string(rig.path("meters.yaml")).unwrap() + METERS;
         std::fs::write(rig.path("meters.yaml"), meters).unwrap();
         let secret =
@@ -89,11 +96,63 @@ pub(crate) fn json(answer: &Answer) -> Value {
 
 /// An event of `tenant`, of today.
 pub(crate) fn event(tenant: &str, source: &str, id: &str, kind: &str, data: Value) -> Value {
-    let time = chrono::Utc::now() - chrono::TimeDelta::minutes(5);
+    let time = Utc::now() - TimeDelta::minutes(5);
     serde_json::json!({
         "specversion": "1.0", "id": id, "source": source, "type": kind, "subject": tenant,
         "time": time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true), "data": data,
     })
+}
+
+/// What tells whether answers to one request are the same: without what says when it was asked.
+pub(crate) struct Timeless {
+    began: DateTime<Utc>,
+}
+
+impl Timeless {
+    /// From now on.
+    pub(crate) fn new() -> Timeless {
+        Timeless { began: Utc::now() }
+    }
+
+    /// A body without the request's id, and without times that are as far from now as those that a request leaves out.
+    pub(crate) fn body(&self, body: &str) -> String {
+        let (mut left, mut rest) = (String::new(), body);
+        while let Some(first) = rest.chars().next() {
+            let of_time = |letter: char| letter.is_ascii_digit() || "-:.TZ+".contains(letter);
+            let length = rest.find(|letter| !of_time(letter)).unwrap_or(rest.len());
+            match DateTime::parse_from_rfc3339(&rest[..length]) {
+                Ok(time) if self.is_near(time.to_utc()) => left.push_str("(a time)"),
+                _ if length == 0 => left.push(first),
+                _ => left.push_str(&rest[..length]),
+            }
+            rest = &rest[length.max(first.len_utf8())..];
+            if let Some(id) = rest.strip_prefix(REQUEST) {
+                rest = &id[id.find(|letter: char| !letter.is_ascii_hexdigit()).unwrap_or(id.len())..];
+            }
+        }
+        left
+    }
+
+    fn is_near(&self, time: DateTime<Utc>) -> bool {
+        // How far back is looked where nothing is said.
+        [0, 1, 3, 30].into_iter().any(|days| {
+            let since = time - (self.began - TimeDelta::days(days));
+            (TimeDelta::minutes(-2)..TimeDelta::hours(1)).contains(&since)
+        })
+    }
+}
+
+/// Before the id of a request in a problem.
+const REQUEST: &str = "urn:rentroll:request:";
+
+#[test]
+fn what_is_left_of_a_body_is_all_but_when_it_was_asked() {
+    let now = Utc::now();
+    let timeless = Timeless { began: now };
+    let said = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
+    let old = said(now - TimeDelta::days(20));
+    let body = format!("é{},{old} 2026-13 {REQUEST}0a1f\" 7", said(now - TimeDelta::days(3)));
+    assert_eq!(timeless.body(&body), format!("é(a time),{old} 2026-13 \" 7"));
 }
 
 /// Percent-encoded for any place of an address.

@@ -180,40 +180,74 @@ fn refused(answer: &Answer, status: u16) -> Value {
 }
 
 fn mistakes(served: &Served) {
-    for (path, field) in [
-        ("meters/by_method/query?from=soon", "from"),
-        ("meters/by_method/query?from=2026-01-01T00:00:00Z&from=2026-01-02T00:00:00Z", "from"),
-        ("meters/by_method/query?from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "from"),
-        ("meters/by_method/query?windowSize=day", "windowSize"),
-        ("meters/by_method/query?windowTimeZone=CET2", "windowTimeZone"),
-        ("meters/by_method/query?groupBy=colour", "groupBy"),
-        ("meters/by_method/query?groupBy=customer_id", "groupBy"),
-        ("meters/by_method/query?subject=", "subject"),
-        ("meters/by_method/query?filterGroupBy[colour]=red", "filterGroupBy"),
-        ("meters/by_method/query?filterGroupBy[method]=GET&filterGroupBy[method]=PUT", "filterGroupBy"),
-        ("meters/by_method/query?filterGroupBy=GET", "filterGroupBy"),
+    let told = |problem: &Value, field: &str, given: &str| {
+        assert_eq!(problem["extensions"]["validationErrors"][0]["field"], field, "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(field) && detail.contains(&format!("`{given}`")), "{given}: {problem}");
+    };
+    for (path, field, given) in [
+        ("meters/by_method/query?from=soon", "from", "soon"),
+        (
+            "meters/by_method/query?from=2026-01-01T00:00:00Z&from=2026-01-02T00:00:00Z",
+            "from",
+            "2026-01-02T00:00:00Z",
+        ),
+        (
+            "meters/by_method/query?from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z",
+            "from",
+            "2026-01-02T00:00:00Z",
+        ),
+        ("meters/by_method/query?windowSize=day", "windowSize", "day"),
+        ("meters/by_method/query?windowTimeZone=CET2", "windowTimeZone", "CET2"),
+        ("meters/by_method/query?groupBy=colour", "groupBy", "colour"),
+        ("meters/by_method/query?groupBy=customer_id", "groupBy", "customer_id"),
+        ("meters/by_method/query?subject=", "subject", ""),
+        ("meters/by_method/query?filterGroupBy[colour]=red", "filterGroupBy", "colour"),
+        (
+            "meters/by_method/query?filterGroupBy[method]=GET&filterGroupBy[method]=PUT",
+            "filterGroupBy",
+            "method",
+        ),
+        ("meters/by_method/query?filterGroupBy=GET", "filterGroupBy", "GET"),
         (
             "meters/by_method/query?filterGroupBy[method]=GET&advancedMeterGroupByFilters=%7B%7D",
             "advancedMeterGroupByFilters",
+            "{}",
         ),
         (
             "meters/by_method/query?advancedMeterGroupByFilters=%7B%22colour%22:%7B%22$eq%22:%22a%22%7D%7D",
             "advancedMeterGroupByFilters",
+            "colour",
         ),
-        ("meters/by_method/query?filterCustomerId=x", "filterCustomerId"),
-        ("meters/by_method/query?subjects=a", "subjects"),
-        ("meters/by_method/group-by/colour/values", "groupByKey"),
-        ("meters?pageSize=0", "pageSize"),
-        ("meters?orderBy=slug", "orderBy"),
-        ("events?limit=101", "limit"),
-        ("events?customerId=x", "customerId"),
-        ("events?ingestedAtFrom=2026-01-02T00:00:00Z&ingestedAtTo=2026-01-01T00:00:00Z", "ingestedAtFrom"),
-        ("portal/tokens?limit=0", "limit"),
-        ("subjects?limit=1", "limit"),
+        ("meters/by_method/query?filterCustomerId=x", "filterCustomerId", "x"),
+        ("meters/by_method/query?subjects=a", "subjects", "subjects"),
+        ("meters/by_method/group-by/colour/values", "groupByKey", "colour"),
+        ("meters?pageSize=0", "pageSize", "0"),
+        ("meters?orderBy=slug", "orderBy", "slug"),
+        ("events?limit=101", "limit", "101"),
+        ("events?customerId=x", "customerId", "x"),
+        (
+            "events?ingestedAtFrom=2026-01-02T00:00:00Z&ingestedAtTo=2026-01-01T00:00:00Z",
+            "ingestedAtFrom",
+            "2026-01-02T00:00:00Z",
+        ),
+        ("portal/tokens?limit=0", "limit", "0"),
+        ("subjects?limit=1", "limit", "limit"),
     ] {
-        let problem = refused(&served.get(&format!("{API}/{path}"), &served.admin), 400);
-        assert_eq!(problem["extensions"]["validationErrors"][0]["field"], field, "{path}: {problem}");
-        assert!(problem["detail"].as_str().unwrap().contains(field), "{path}: {problem}");
+        told(&refused(&served.get(&format!("{API}/{path}"), &served.admin), 400), field, given);
+    }
+    for (body, field, given) in [
+        (json!({ "groupBy": ["customer_id"] }), "groupBy", "customer_id"),
+        (json!({ "filterCustomerId": ["x"] }), "filterCustomerId", "x"),
+        (
+            json!({ "filterGroupBy": { "method": ["a"] }, "advancedMeterGroupByFilters": {} }),
+            "advancedMeterGroupByFilters",
+            "{}",
+        ),
+        (json!({ "subject": [1] }), "subject", "1"),
+    ] {
+        let path = format!("{API}/meters/by_method/query");
+        told(&refused(&served.send("POST", &path, &served.admin, &body.to_string()), 400), field, given);
     }
     // Given and left empty is not given.
     let none =
@@ -243,25 +277,25 @@ fn meters(served: &Served) {
     );
     refused(&send("PUT", "/by_method", &json!({ "name": "x" })), 409);
     refused(&served.send("DELETE", &format!("{API}/meters/by_method"), &served.admin, ""), 409);
-    let named = |body: &Value| {
-        let problem = refused(&send("POST", "", body), 400);
-        problem["extensions"]["validationErrors"][0]["field"].as_str().unwrap().to_owned()
-    };
     let good = json!({ "slug": "mine", "aggregation": "SUM", "eventType": "t", "valueProperty": "$.a.b" });
-    for (field, wrong) in [
-        ("slug", json!("__unmatched__")),
-        ("aggregation", json!("PERCENTILE")),
-        ("valueProperty", json!("$.a[*]")),
-        ("groupBy", json!({ "customer_id": "$.a" })),
-        ("metadata", json!({ "openmeter.group_by.x": "a" })),
-        ("metadata", json!({ "x": 1 })),
-        ("name", json!("")),
-        ("eventFrom", json!("2026-01-01T00:00:01Z")),
-        ("annotations", json!({})),
+    for (field, wrong, given) in [
+        ("slug", json!("__unmatched__"), "`__unmatched__`"),
+        ("aggregation", json!("PERCENTILE"), "`PERCENTILE`"),
+        ("valueProperty", json!("$.a[*]"), "`$.a[*]`"),
+        ("groupBy", json!({ "customer_id": "$.a" }), "`customer_id`"),
+        ("metadata", json!({ "openmeter.group_by.x": "a" }), "`openmeter.group_by.x`"),
+        ("metadata", json!({ "x": 1 }), "`1`"),
+        ("metadata", json!({ "x": "y".repeat(2_000) }), "`x`"),
+        ("name", json!(""), "``"),
+        ("eventType", json!(""), "must not be empty"),
+        ("eventFrom", json!("2026-01-01T00:00:01Z"), "`2026-01-01T00:00:01Z`"),
+        ("annotations", json!({}), "`annotations`"),
     ] {
         let mut body = good.clone();
         body[field] = wrong;
-        assert_eq!(named(&body), field, "{body}");
+        let problem = refused(&send("POST", "", &body), 400);
+        assert_eq!(problem["extensions"]["validationErrors"][0]["field"], field, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(given), "{given}: {problem}");
     }
     let mut body = good;
     body["metadata"] = json!({ "unit": "token", "team": "ai" });
@@ -394,15 +428,29 @@ fn portals(served: &Served) {
     let send = |path: &str, body: Value| {
         served.send("POST", &format!("{API}/portal/tokens{path}"), &served.admin, &body.to_string())
     };
-    for (body, status) in [
-        (json!({}), 400),
-        (json!({ "subject": "alpha", "allowedMeterSlugs": [] }), 400),
-        (json!({ "subject": "alpha", "allowedMeterSlugs": ["none"] }), 404),
-        (json!({ "subject": "alpha", "expiresAt": "2100-01-01T00:00:00Z" }), 400),
-        (json!({ "subject": "alpha", "expired": false }), 400),
-        (json!({ "subject": "" }), 400),
+    let long = "x".repeat(600);
+    for (body, status, field, given) in [
+        (json!({}), 400, "subject", ""),
+        (json!({ "subject": "alpha", "allowedMeterSlugs": [] }), 400, "allowedMeterSlugs", "`[]`"),
+        (
+            json!({ "subject": "alpha", "allowedMeterSlugs": ["requests", "none"] }),
+            404,
+            "allowedMeterSlugs",
+            "`none`",
+        ),
+        (
+            json!({ "subject": "alpha", "expiresAt": "2100-01-01T00:00:00Z" }),
+            400,
+            "expiresAt",
+            "`2100-01-01T00:00:00Z`",
+        ),
+        (json!({ "subject": "alpha", "expired": false }), 400, "expired", "`expired`"),
+        (json!({ "subject": "" }), 400, "subject", "``"),
+        (json!({ "subject": long }), 400, "subject", "`xxx"),
     ] {
-        refused(&send("", body), status);
+        let problem = refused(&send("", body), status);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("`{field}`")) && detail.contains(given), "{problem}");
     }
     let made = send("", json!({ "subject": "alpha", "allowedMeterSlugs": ["requests"] }));
     assert_eq!((made.status, made.header("cache-control")), (200, Some("no-store")));
