@@ -1,17 +1,19 @@
-//! Who uses how much: events and sums of measures per tenant, with what is known of each now.
-//!
-//! Counted from the events themselves, all of them: a look at a set-up, not the way to answer often.
+//! Who uses how much, with what is known of each.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use clickhouse::Row;
-use rentroll_schemas::effective;
-use serde::{Deserialize, Serialize};
+use rentroll_schemas::Quantity;
+use serde::Deserialize;
 
 use super::TenantsError;
 use super::list::{self, Listing};
 use super::registry::Registry;
+use crate::usage::overview::TenantUsed;
 
 /// What a tenant uses.
-#[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
     /// The tenant.
     pub tenant: String,
@@ -23,18 +25,16 @@ pub struct Used {
     pub tier: String,
     /// Events that count.
     pub events: u64,
-    /// Sum of the measure `bytes`, exact.
-    pub bytes: String,
-    /// Sum of the measure that was asked for, exact.
-    pub total: String,
-    /// When its first event happened, UTC; `None` without events, as the next one.
-    pub first_event: Option<String>,
-    /// When its last event happened, UTC.
-    pub last_event: Option<String>,
+    /// The sums of the measures that were asked for, exact.
+    pub sums: [Quantity; 2],
+    /// When its first event happened; `None` without events, as the next one.
+    pub first_event: Option<DateTime<Utc>>,
+    /// When its last event happened.
+    pub last_event: Option<DateTime<Utc>>,
 }
 
 /// The same over all tenants.
-#[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsedTotals {
     /// Tenants with events.
     pub tenants: u64,
@@ -42,64 +42,81 @@ pub struct UsedTotals {
     pub registered: u64,
     /// Events that count.
     pub events: u64,
-    /// Sum of the measure `bytes`, exact.
-    pub bytes: String,
-    /// Sum of the measure that was asked for, exact.
-    pub total: String,
+    /// The sums of the measures that were asked for, exact.
+    pub sums: [Quantity; 2],
 }
 
-/// What each tenant uses, in columns `used_…`, with what is known of it.
-fn per_tenant() -> String {
-    // What counts: without what was voided or amended, and without voids.
-    let counts = effective::condition_sql("1");
-    let known = list::known_sql("true");
-    format!(
-        "SELECT tenant, max(given_name) AS name, max(given_organisation) AS organisation, max(given_tier) AS tier, \
-         argMax(given_tags, is_given) AS tags, argMax(given_ids, is_given) AS external_ids, max(is_given) AS is_known, \
-         sum(own_events) AS used_events, sum(own_bytes) AS used_bytes, sum(own_total) AS used_total, \
-         minIf(own_first, own_events > 0) AS used_first, max(own_last) AS used_last FROM (\
-         SELECT tenant, '' AS given_name, '' AS given_organisation, '' AS given_tier, \
-         map()::Map(String, String) AS given_tags, map()::Map(String, String) AS given_ids, 0 AS is_given, \
-         count() AS own_events, sum(measures['bytes']) AS own_bytes, sum(measures[{{measure:String}}]) AS own_total, \
-         min(time) AS own_first, max(time) AS own_last FROM events WHERE {counts} GROUP BY tenant \
-         UNION ALL SELECT tenant, name, organisation, tier, tags, external_ids, 1, 0, 0, 0, \
-         toDateTime64(0, 6, 'UTC'), toDateTime64(0, 6, 'UTC') FROM ({known})) GROUP BY tenant"
-    )
+#[derive(Row, Deserialize)]
+struct Known {
+    tenant: String,
+    name: String,
+    organisation: String,
+    tier: String,
+    matches: u8,
 }
 
 impl Registry {
-    /// Tenants that have events or are known, and match `listing`: most events first, at most its limit. `total` is of
-    /// `measure`.
+    /// Tenants that have used something or are known, and match `listing`: most events first, at most its limit; and the sums over
+    /// all that match, whatever the limit.
     ///
     /// # Errors
     /// The store's.
-    pub async fn used(&self, listing: &Listing, measure: &str) -> Result<Vec<Used>, TenantsError> {
+    pub async fn used(
+        &self,
+        listing: &Listing,
+        used: Vec<TenantUsed>,
+    ) -> Result<(Vec<Used>, UsedTotals), TenantsError> {
         let sql = format!(
-            "SELECT tenant, name, organisation, tier, used_events AS events, toString(used_bytes) AS bytes, \
-             toString(used_total) AS total, \
-             if(used_events = 0, NULL, formatDateTime(used_first, '%Y-%m-%d %H:%i:%S')) AS first_event, \
-             if(used_events = 0, NULL, formatDateTime(used_last, '%Y-%m-%d %H:%i:%S')) AS last_event \
-             FROM ({}) WHERE {} ORDER BY events DESC, tenant LIMIT {{limit:UInt64}}",
-            per_tenant(),
-            list::MATCHES
+            "SELECT tenant, name, organisation, tier, toUInt8({}) AS matches FROM ({})",
+            list::MATCHES,
+            list::known_sql("true")
         );
         let query = list::bind(self.store.client().query(&sql), listing);
-        let query = query.param("measure", measure).param("limit", listing.limit);
-        Ok(query.fetch_all().await.map_err(|error| self.store.error(error))?)
+        let known: Vec<Known> = query.fetch_all().await.map_err(|error| self.store.error(error))?;
+        let mut known: HashMap<String, Known> =
+            known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
+        let mut all = Vec::new();
+        let mut totals = UsedTotals::default();
+        for TenantUsed { tenant, events, sums, first, last } in used {
+            let known = known.remove(&tenant);
+            let matches =
+                known.as_ref().map_or_else(|| is_listed(listing, &tenant), |known| known.matches != 0);
+            if !matches {
+                continue;
+            }
+            totals.tenants += 1;
+            totals.registered += u64::from(known.is_some());
+            totals.events += events;
+            for (total, sum) in totals.sums.iter_mut().zip(sums) {
+                *total = total.checked_add(sum).ok_or_else(|| TenantsError::Stored {
+                    tenant: tenant.clone(),
+                    reason: "with its measures the sum over all tenants has more than 38 digits".to_owned(),
+                })?;
+            }
+            let (name, organisation, tier) =
+                known.map(|known| (known.name, known.organisation, known.tier)).unwrap_or_default();
+            let (first_event, last_event) = (Some(first), Some(last));
+            all.push(Used { tenant, name, organisation, tier, events, sums, first_event, last_event });
+        }
+        for Known { tenant, name, organisation, tier, .. } in
+            known.into_values().filter(|known| known.matches != 0)
+        {
+            totals.registered += 1;
+            let (events, sums, first_event, last_event) = (0, [Quantity::ZERO; 2], None, None);
+            all.push(Used { tenant, name, organisation, tier, events, sums, first_event, last_event });
+        }
+        all.sort_by(|one, other| other.events.cmp(&one.events).then_with(|| one.tenant.cmp(&other.tenant)));
+        all.truncate(usize::try_from(listing.limit).unwrap_or(usize::MAX));
+        Ok((all, totals))
     }
+}
 
-    /// The sums over all tenants that match `listing`, whatever its limit.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn used_totals(&self, listing: &Listing, measure: &str) -> Result<UsedTotals, TenantsError> {
-        let sql = format!(
-            "SELECT countIf(used_events > 0) AS tenants, countIf(is_known) AS registered, sum(used_events) AS events, \
-             toString(sum(used_bytes)) AS bytes, toString(sum(used_total)) AS total FROM ({}) WHERE {}",
-            per_tenant(),
-            list::MATCHES
-        );
-        let query = list::bind(self.store.client().query(&sql), listing).param("measure", measure);
-        Ok(query.fetch_one().await.map_err(|error| self.store.error(error))?)
-    }
+/// Whether a tenant of which nothing is known is one of those that are listed; as [`list::MATCHES`].
+fn is_listed(listing: &Listing, tenant: &str) -> bool {
+    let is_none = |wanted: &Option<String>| wanted.as_deref().is_none_or(str::is_empty);
+    let found = |text: &String| tenant.to_lowercase().contains(&text.to_lowercase());
+    is_none(&listing.organisation)
+        && is_none(&listing.tier)
+        && listing.tags.is_empty()
+        && listing.search.as_ref().is_none_or(found)
 }

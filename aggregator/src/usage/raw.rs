@@ -104,11 +104,15 @@ pub(super) async fn check(ask: &Ask<'_>, plan: &Plan, times: u64) -> Result<bool
     let rows = ask.estimate(&sql, &params).await?;
     ask.allow(rows.saturating_mul(times))?;
     check_kept(ask, plan).await?;
-    has_copies(ask, plan, rows).await
+    has_copies(ask, rows, |params| reach(ask, plan, params)).await
 }
 
-/// Whether some events are there twice.
-async fn has_copies(ask: &Ask<'_>, plan: &Plan, rows: u64) -> Result<bool, UsageError> {
+/// Whether some of the events that are within `reach`, about so many rows, are there twice.
+pub(super) async fn has_copies(
+    ask: &Ask<'_>,
+    rows: u64,
+    reach: impl Fn(&mut Params) -> String,
+) -> Result<bool, UsageError> {
     let slices = i64::try_from(rows / SLICE_ROWS + 1).unwrap_or(i64::MAX);
     for slice in 0..slices {
         let mut params = Params::default();
@@ -116,7 +120,7 @@ async fn has_copies(ask: &Ask<'_>, plan: &Plan, rows: u64) -> Result<bool, Usage
         let sql = format!(
             "SELECT toUInt64(count() - uniqExact(identity_high)) FROM {} WHERE {} AND identity_high % {} = {}",
             ask.scope().table(Table::Events),
-            reach(ask, plan, &mut params),
+            reach(&mut params),
             params.number(slices),
             params.number(slice),
         );

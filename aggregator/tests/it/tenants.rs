@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use rentroll_aggregator::meters::LiveMeters;
 use rentroll_aggregator::tenants::{
     self, Action, ImportOptions, Listing, Organisation, Page, Registry, TenantVersion, TenantsError,
 };
+use rentroll_aggregator::usage::overview::Span;
+use rentroll_aggregator::usage::{Limits, Scope, Usage};
+use rentroll_schemas::Quantity;
+use rentroll_schemas::meter::Meters;
 use rentroll_schemas::tenant::csv::{self, Reading};
 use rentroll_schemas::tenant::{Origin, TenantRecord, Tenants, written};
 use rentroll_schemas::yaml;
@@ -339,27 +344,57 @@ async fn usage_is_listed_with_what_is_known() {
         method: "GET",
     };
     pipeline.send(&[event("acme", "1", 10), event("acme", "2", 20), event("beta", "1", 5)]).await;
+    let usage = Usage::new(
+        pipeline.store.clone(),
+        LiveMeters::new(Meters::default()),
+        chrono_tz::Tz::UTC,
+        Limits::default(),
+    )
+    .scoped(Scope::All);
+    let (from, to) = (at("2015-05-17T10:05:00Z"), at("2015-05-17T10:06:00Z"));
+    let measured = async |from, to| usage.used(Span { from, to }, ["bytes", "nothing"]).await;
+    let before = measured(at("2015-05-01T00:00:00Z"), from).await.unwrap();
+    assert_eq!((before, measured(to, at(NOW) - TimeDelta::seconds(30)).await.unwrap()), (vec![], vec![]));
+    let few = Limits { rows_read_max: 2, ..Limits::default() };
+    let few = usage.clone().with_limits(few).used(Span { from, to }, ["bytes", "nothing"]).await;
+    let said = few.unwrap_err().to_string();
+    assert!(said.contains("is more than 2: ask for a shorter span"), "{said}");
+
+    let q = |number: i64| Quantity::from_int(number);
     let all = Listing::new(at(NOW), 10);
-    let used = registry.used(&all, "bytes").await.unwrap();
-    let seen: Vec<_> =
-        used.iter().map(|used| (used.tenant.as_str(), used.events, used.bytes.as_str())).collect();
-    assert_eq!(seen, [("acme", 2, "30"), ("beta", 1, "5")]);
-    assert_eq!(used[0].first_event.as_deref(), Some("2015-05-17 10:05:03"));
+    let list =
+        async |listing: &Listing| registry.used(listing, measured(from, to).await.unwrap()).await.unwrap();
+    let (used, _) = list(&all).await;
+    let seen: Vec<_> = used.iter().map(|used| (used.tenant.as_str(), used.events, used.sums)).collect();
+    assert_eq!(seen, [("acme", 2, [q(30), q(0)]), ("beta", 1, [q(5), q(0)])]);
+    assert_eq!(used[0].first_event, Some(at("2015-05-17T10:05:03Z")));
     assert_eq!(used[0].tier, "");
+    // A copy of an event does not count again.
+    let copy = "INSERT INTO events SELECT * REPLACE (arrived_at + 1 AS arrived_at) FROM events WHERE tenant = 'beta'";
+    pipeline.execute(copy).await;
+    assert_eq!(list(&all).await.0, used);
 
     registry
         .put(&[record("acme", "Acme", "pro"), record("idle", "Acme", "free")], Origin::Api, at(NOW))
         .await
         .unwrap();
-    let used = registry.used(&all, "nothing").await.unwrap();
-    let seen: Vec<_> =
-        used.iter().map(|used| (used.tenant.as_str(), used.tier.as_str(), used.total.as_str())).collect();
-    assert_eq!(seen, [("acme", "pro", "0"), ("beta", "", "0"), ("idle", "free", "0")]);
-    assert_eq!((used[2].events, used[2].first_event.as_deref()), (0, None));
-    let totals = registry.used_totals(&all, "bytes").await.unwrap();
+    let (used, totals) = list(&all).await;
+    let seen: Vec<_> = used.iter().map(|used| (used.tenant.as_str(), used.tier.as_str())).collect();
+    assert_eq!(seen, [("acme", "pro"), ("beta", ""), ("idle", "free")]);
+    assert_eq!((used[2].events, used[2].first_event), (0, None));
     assert_eq!((totals.tenants, totals.registered, totals.events), (2, 2, 3));
-    assert_eq!((totals.bytes.as_str(), totals.total.as_str()), ("35", "35"));
-    let acme = Listing { organisation: Some("Acme".into()), ..all };
-    assert_eq!(registry.used(&acme, "bytes").await.unwrap().len(), 2);
-    assert_eq!(registry.used_totals(&acme, "bytes").await.unwrap().bytes, "30");
+    assert_eq!(totals.sums, [q(35), q(0)]);
+    let (used, totals) = list(&Listing { limit: 1, ..all.clone() }).await;
+    assert_eq!((used.len(), totals.events), (1, 3));
+    for (listing, expected, bytes) in [
+        (Listing { organisation: Some("Acme".into()), ..all.clone() }, &["acme", "idle"][..], 30),
+        (Listing { organisation: Some(String::new()), ..all.clone() }, &["beta"], 5),
+        (Listing { tier: Some("free".into()), ..all.clone() }, &["idle"], 0),
+        (Listing { search: Some("BET".into()), ..all.clone() }, &["beta"], 5),
+        (Listing { tags: [("a".into(), "b".into())].into(), ..all }, &[], 0),
+    ] {
+        let (used, totals) = list(&listing).await;
+        let names: Vec<_> = used.iter().map(|used| used.tenant.as_str()).collect();
+        assert_eq!((names.as_slice(), totals.sums[0]), (expected, q(bytes)), "{listing:?}");
+    }
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rentroll_aggregator::meters::history::{Stored, next_minute};
 use rentroll_aggregator::meters::{Change, MeterError, registry};
 use rentroll_aggregator::usage::overview::{MeterState, NotCounted, Span};
+use rentroll_dashboards::csv::Record;
 use rentroll_schemas::meter::Meters;
 use rentroll_schemas::text::grouped;
 use serde::Serialize;
@@ -28,6 +29,7 @@ const DAYS: u32 = 30;
     after_help = "\
 Examples:
   rentroll meters                     all of them, with their last events, and what no meter counts
+  rentroll meters --days 365 --csv    the same of a year, without what no meter counts
   rentroll meters show egress_bytes   its versions, and from when to when each counts
   rentroll meters apply               makes the meters what meters.yaml says, without a restart
   rentroll meters apply --dry-run     what that would change
@@ -50,6 +52,9 @@ struct ListArgs {
     /// As JSON.
     #[arg(long)]
     json: bool,
+    /// As CSV: the meters, without what none of them counts.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -63,6 +68,9 @@ enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// As CSV, each definition as JSON.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
     },
     /// Make the meters what the file says.
     Apply {
@@ -99,7 +107,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.verb {
         None => list(context, &args.list).await,
         Some(Verb::List(list_args)) => list(context, &list_args).await,
-        Some(Verb::Show { name, json }) => show(context, &name, json).await,
+        Some(Verb::Show { name, json, csv }) => show(context, &name, json, csv).await,
         Some(Verb::Apply { file, dry_run, json }) => apply(context, file, dry_run, json).await,
         Some(Verb::End { name }) => end(context, &name).await,
     }
@@ -117,6 +125,10 @@ async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<Exit> {
     let list = List { from: span.from, to, meters, unmatched, without_value };
     if args.json {
         output::json(&list)?;
+        return Ok(Exit::Done);
+    }
+    if args.csv {
+        list_csv(&list)?;
         return Ok(Exit::Done);
     }
     let headers = [
@@ -153,6 +165,44 @@ async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<Exit> {
         minute(span.from)
     );
     Ok(Exit::Done)
+}
+
+fn list_csv(list: &List) -> anyhow::Result<()> {
+    output::line("meter,version,aggregation,unit,event_type,events,tenants,first,last,without_value")?;
+    for one in &list.meters {
+        let record = Record::default()
+            .text(&one.meter)
+            .value(Some(one.version))
+            .value(Some(one.aggregation.name()))
+            .text(&one.unit)
+            .text(&one.event_type)
+            .value(Some(one.events))
+            .value(Some(one.tenants))
+            .value(one.first.map(rfc3339))
+            .value(one.last.map(rfc3339))
+            .value(Some(one.without_value));
+        output::line(record.line().trim_end())?;
+    }
+    Ok(())
+}
+
+fn show_csv(versions: &[Version<'_>]) -> anyhow::Result<()> {
+    output::line("version,effective_from,definition,origin,written_at")?;
+    for one in versions {
+        let definition = one.definition.map(serde_json::to_string).transpose()?.unwrap_or_default();
+        let record = Record::default()
+            .value(Some(one.version))
+            .value(one.effective_from.map(rfc3339))
+            .text(&definition)
+            .text(one.origin)
+            .value(Some(rfc3339(one.written_at)));
+        output::line(record.line().trim_end())?;
+    }
+    Ok(())
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 fn not_counted(title: &str, key: &str, found: &NotCounted) -> anyhow::Result<()> {
@@ -193,7 +243,7 @@ struct Version<'a> {
     written_at: DateTime<Utc>,
 }
 
-async fn show(context: &Context, name: &str, json: bool) -> anyhow::Result<Exit> {
+async fn show(context: &Context, name: &str, json: bool, csv: bool) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let store = context::store(&config).await?;
     let rows = registry::stored(&store).await;
@@ -215,6 +265,10 @@ async fn show(context: &Context, name: &str, json: bool) -> anyhow::Result<Exit>
         .collect();
     if json {
         output::json(&versions)?;
+        return Ok(Exit::Done);
+    }
+    if csv {
+        show_csv(&versions)?;
         return Ok(Exit::Done);
     }
     let mut sheet = Sheet::new(&[">version", "counts from (UTC)", "what", "origin", "written (UTC)"]);

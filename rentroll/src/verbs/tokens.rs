@@ -107,10 +107,38 @@ impl Create {
             }
             None => None,
         };
-        if expires_at.is_some_and(|end| end <= now) {
-            return Err(WrongUse("--expires: is over already".into()).into());
+        if let Some(end) = expires_at.filter(|end| *end <= now) {
+            let end = end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            return Err(WrongUse(format!("--expires: {end} is over already")).into());
         }
         Ok(expires_at)
+    }
+
+    /// What was given for a field of the grant that has bounds. What is wrong with a meter's name says it already.
+    fn given(&self, field: &str) -> Option<&str> {
+        match field {
+            "tenant" => self.tenant.as_deref().or(self.portal.as_deref()),
+            "source" => self.source.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Why a field of the grant is not taken, by what was typed.
+    fn refused(&self, field: &str, reason: &str) -> WrongUse {
+        let flag = if field == "tenant" && self.portal.is_some() { "portal" } else { field };
+        match self.given(field) {
+            Some(given) => WrongUse(format!("--{flag}: {} {reason}", quoted(given))),
+            None => WrongUse(format!("--{flag}: {reason}")),
+        }
+    }
+}
+
+/// A text that was typed, cut where it is long.
+fn quoted(given: &str) -> String {
+    const SHOWN: usize = 40;
+    match given.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("`{}…` ({} bytes)", given[..end].escape_debug(), given.len()),
+        None => format!("`{}`", given.escape_debug()),
     }
 }
 
@@ -190,13 +218,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.action {
         Action::Create(create) => {
             let expires_at = create.expires_at(now)?;
-            let wanted = Wanted { grant: create.grant(), name: create.name, expires_at };
-            let is_portal = matches!(wanted.grant, Grant::Portal { .. });
+            let wanted = Wanted { grant: create.grant(), name: create.name.clone(), expires_at };
             let (token, secret) = file::create(&path, wanted, now).map_err(|error| match error {
-                FileError::Grant { field: "tenant", reason } if is_portal => {
-                    WrongUse(format!("--portal: {reason}")).into()
-                }
-                FileError::Grant { field, reason } => WrongUse(format!("--{field}: {reason}")).into(),
+                FileError::Grant { field, reason } => create.refused(field, &reason).into(),
                 error => anyhow::Error::from(error),
             })?;
             let shown = Shown::of(&token, now);

@@ -24,7 +24,7 @@ fn send(rig: &Rig, id: &str, time: &str, bytes: u64, further: &str) {
 
 /// Events and bytes of acme, by raw events.
 fn used(rig: &Rig) -> (u64, String) {
-    let totals = rig.json(&["tenants", "--totals", "--json"]);
+    let totals = rig.json(&["tenants", "--from", "2015-05-01", "--totals", "--json"]);
     (field(&totals, "/events"), field(&totals, "/bytes"))
 }
 

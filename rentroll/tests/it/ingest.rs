@@ -231,8 +231,10 @@ fn tokens_of_every_kind_are_made_listed_and_taken_back() {
         (&["--tenant", "a", "--meters", "m"], "--meters"),
         (&["--tenant", "a", "--backfill"], "--backfill"),
         (&["--admin", "--source", "b", "--backfill"], "--backfill"),
-        (&["--admin", "--source", "a/b"], "--source: must be"),
-        (&["--portal", ""], "--portal: must be"),
+        (&["--admin", "--source", "a/b"], "--source: `a/b` must be"),
+        (&["--portal", ""], "--portal: `` must be"),
+        (&["--tenant", &"x".repeat(600)], "x…` (600 bytes) must be 1 to 512 bytes"),
+        (&["--tenant", "a", "--expires", "2000-01-01"], "--expires: 2000-01-01T00:00:00Z is over already"),
         (&["--portal", "a", "--meters", "a b"], "--meters: `a b` cannot be"),
         (&["--name", "nobody's"], "--tenant"),
     ] {

@@ -23,3 +23,4 @@ mod tenants;
 mod topics;
 mod torture;
 mod usage;
+mod verbs;

@@ -23,6 +23,16 @@ fn rig() -> Rig {
     rig
 }
 
+/// The list of the month that the events are of, or of another span.
+fn list(rig: &Rig, span: &[&str], words: &[&str]) -> String {
+    let span = if span.is_empty() { &["--month", "2015-05"][..] } else { span };
+    rig.ok(&[&["tenants", "list"], span, words].concat())
+}
+
+fn listed(rig: &Rig, span: &[&str], words: &[&str]) -> Value {
+    serde_json::from_str(&list(rig, span, &[words, &["--json"]].concat())).unwrap()
+}
+
 /// The head of a table, its words.
 fn head(table: &str) -> Vec<&str> {
     table
@@ -55,12 +65,19 @@ fn the_list_shows_who_uses_how_much_and_what_is_known_of_them() {
         {"tenant": "016c8fe2d93c37f7", "events": 1, "bytes": "1000",
          "first_event": "2015-05-17 10:05:03", "last_event": "2015-05-17 10:05:03"},
     ]);
-    assert_eq!(rig.json(&["tenants", "--json"]), plain);
-    let totals = rig.json(&["tenants", "--totals", "--json"]);
+    assert_eq!(rig.json(&["tenants", "--from", "2015-05-17", "--json"]), plain);
+    assert_eq!(listed(&rig, &[], &[]), plain);
+    let totals = listed(&rig, &[], &["--totals"]);
     assert_eq!(totals, json!({"tenants": 2, "registered": 0, "events": 3, "bytes": "3000"}));
-    assert_eq!(rig.ok(&["tenants", "--totals"]), "2 tenants, 3 events\n");
-    assert_eq!(head(&rig.ok(&["tenants"])), ["tenant", "events", "first event (UTC)", "last event (UTC)"]);
-    assert_eq!(rig.json(&["tenants", "--limit", "1", "--json"]).as_array().unwrap().len(), 1);
+    assert_eq!(list(&rig, &[], &["--totals"]), "2 tenants, 3 events\n");
+    assert_eq!(head(&list(&rig, &[], &[])), ["tenant", "events", "first event (UTC)", "last event (UTC)"]);
+    assert_eq!(listed(&rig, &[], &["--limit", "1"]).as_array().unwrap().len(), 1);
+    // Only the span counts: without one, the last 30 days.
+    assert_eq!(rig.json(&["tenants", "--json"]), json!([]));
+    let minute = ["--from", "2015-05-17T12:05", "--to", "2015-05-17T12:06"];
+    assert_eq!(listed(&rig, &minute, &["--totals"])["events"], 0);
+    let minute = [&minute[..], &["--zone", "Europe/Berlin"]].concat();
+    assert_eq!(listed(&rig, &minute, &["--totals"])["events"], 3);
 
     // As the example of functions has it.
     let csv = "tenant,name,organisation,tier\n\
@@ -74,7 +91,7 @@ fn the_list_shows_who_uses_how_much_and_what_is_known_of_them() {
     let again = rig.json(&["tenants", "import", file.to_str().unwrap(), "--json"]);
     assert_eq!((field::<u64>(&again, "/unchanged"), &again["changes"]), (3, &json!([])));
 
-    let table = rig.ok(&["tenants", "list", "--measure", "cpu_ms"]);
+    let table = list(&rig, &[], &["--measure", "cpu_ms"]);
     let expected = [
         "tenant",
         "name",
@@ -87,15 +104,15 @@ fn the_list_shows_who_uses_how_much_and_what_is_known_of_them() {
     ];
     assert_eq!(head(&table), expected);
     assert!(table.contains("all 2 tenants"), "{table}");
-    let listed = rig.json(&["tenants", "--tier", "free", "--measure", "cpu_ms", "--json"]);
+    let free = listed(&rig, &[], &["--tier", "free", "--measure", "cpu_ms"]);
     let acme = json!({"tenant": "acme", "name": "=Acme", "organisation": "Acme", "tier": "free", "events": 2,
         "bytes": "2000", "measure": "cpu_ms", "total": "14",
         "first_event": "2015-05-17 10:05:03", "last_event": "2015-05-17 10:05:03"});
     let idle = json!({"tenant": "02377f0bc7cce883", "name": "app 02377f0b", "organisation": "7bf9b2f90bbce2a6",
         "tier": "free", "events": 0, "bytes": "0", "measure": "cpu_ms", "total": "0",
         "first_event": Value::Null, "last_event": Value::Null});
-    assert_eq!(listed, json!([acme, idle]));
-    let lines = rig.ok(&["tenants", "--search", "ACME", "--csv"]);
+    assert_eq!(free, json!([acme, idle]));
+    let lines = list(&rig, &[], &["--search", "ACME", "--csv"]);
     let expected = "tenant,name,organisation,tier,events,bytes,first_event,last_event\r\n\
                     \"acme\",\"'=Acme\",\"Acme\",\"free\",2,2000,2015-05-17 10:05:03,2015-05-17 10:05:03\r\n";
     assert_eq!(lines, expected);

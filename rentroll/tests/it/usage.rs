@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::rig::{EXAMPLE, Rig, field};
 
 /// The example's log in the store.
-fn rig() -> Rig {
+pub(crate) fn rig() -> Rig {
     let rig = Rig::following("access.log");
     std::fs::copy(Path::new(EXAMPLE).join("access.log"), rig.path("access.log")).unwrap();
     rig.ok(&["up", "--once"]);
@@ -19,7 +19,7 @@ fn with<'a>(words: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The lines of a table with this word, without the spaces between cells.
-fn line(table: &str, word: &str) -> String {
+pub(crate) fn line(table: &str, word: &str) -> String {
     let line =
         table.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in\n{table}"));
     line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -119,14 +119,31 @@ fn a_wrong_question_says_what_is_wrong_and_what_is_right() {
     let rig = rig();
     for (words, said) in [
         (vec!["query", "request"], "did you mean `requests`?"),
-        (vec!["query", "requests", "--from", "2015-05-18", "--to", "2015-05-17"], "is not before --to"),
+        (
+            vec!["query", "requests", "--from", "2015-05-18", "--to", "2015-05-17"],
+            "is not before --to 2015-05-17T00:00:00+00:00",
+        ),
         (vec!["query", "requests", "--where", "status~500"], "key=value"),
         (vec!["query", "requests", "--last", "soon"], "24h"),
         (vec!["query", "requests", "--zone", "Mars"], "IANA time zone"),
         (vec!["query", "requests", "--by", "tag:"], "tag:KEY"),
         (vec!["query", "requests", "--window", "minute", "--from", "2000-01-01"], "window"),
         (vec!["top", "requests", "--limit", "0"], "1..=10000"),
+        (vec!["top", "requests", "--month", "2015-5"], "--month: `2015-5` is not a month"),
+        (vec!["query", "requests", "--from", "2015-05-17T10:00:30"], "--from: `2015-05-17T10:00:30+00:00`"),
+        (vec!["query", "requests", "--by", "path,path"], "--by: `path` is not allowed: each once"),
+        (vec!["query", "requests", "--rolling", "24h"], "--rolling: `1d` is not allowed"),
+        (
+            [&["query", "requests"][..], &["--where=a<1"; 101]].concat(),
+            "--where: `101` is not allowed: at most 100",
+        ),
         (vec!["events", "--verdict", "good"], "counted, unmatched"),
+        (
+            vec!["events", "--from", "2015-05-18", "--to", "2015-05-17"],
+            "--from 2015-05-18T00:00:00+00:00 is not before --to 2015-05-17T00:00:00+00:00",
+        ),
+        (vec!["events", "--cursor", "x"], "--cursor: `x` is not allowed"),
+        (vec!["tenants", "--from", "2015-05-18", "--to", "2015-05-17"], "is not before --to"),
         (vec!["meters", "show", "nothing"], "there is no meter `nothing`"),
         (vec!["meters", "end", "nothing"], "there is no meter `nothing`"),
     ] {

@@ -3,6 +3,7 @@
 mod meters;
 mod not_counted;
 mod tenants;
+mod used;
 mod values;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +11,7 @@ use rentroll_schemas::meter::Aggregation;
 use serde::Serialize;
 
 pub use tenants::TENANTS_MAX;
+pub use used::TenantUsed;
 
 /// A span of time, [from, to), whole minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

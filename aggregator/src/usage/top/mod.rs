@@ -25,7 +25,7 @@ pub struct Top {
     pub meter: String,
     /// First instant, a whole minute.
     pub from: DateTime<Utc>,
-    /// First instant after it, a whole minute. It is compared with the span of the same length that ends at `from`.
+    /// First instant after it, a whole minute.
     pub to: DateTime<Utc>,
     /// Who: tenants, organisations, or the values of anything else that rows are told apart by.
     pub by: Group,
@@ -37,6 +37,8 @@ pub struct Top {
     pub organisations: Vec<String>,
     /// As in [`Query`](super::Query).
     pub filters: Vec<Filter>,
+    /// Whether it is compared with the span of the same length that ends at `from`, which is read as well.
+    pub compare: bool,
 }
 
 /// One of the greatest, or the sum of others.
@@ -75,7 +77,7 @@ pub struct TopAnswer {
     pub from: DateTime<Utc>,
     /// First instant after it.
     pub to: DateTime<Utc>,
-    /// First instant of the span that it is compared with; that ends at `from`. `None` if there is none to compare with: before 1970,
+    /// First instant of the span that it is compared with; that ends at `from`. `None` if it is not compared, or there is none to compare with: before 1970,
     /// of events that are not kept any more, or where the meter measured something else.
     pub previous_from: Option<DateTime<Utc>>,
     /// What it was read from, the coarsest first.
@@ -106,7 +108,7 @@ impl Scoped {
         let (from, to) = plan::span(top.from, top.to)?;
         let previous = from - (to - from);
         let with_previous = Cut { edges: vec![previous, from, to], steps: 1 };
-        if previous >= 0 {
+        if top.compare && previous >= 0 {
             match self.top_of(top, with_previous).await {
                 // That span cannot be asked for: the one that was asked for may be.
                 Err(UsageError::Parameter { name: "from", .. }) => {}

@@ -63,6 +63,7 @@ async fn everything(scoped: &Scoped, dice: &mut Dice) -> String {
             tenants: query.tenants,
             organisations: query.organisations,
             filters,
+            compare: true,
         };
         let mut answer = scoped.top(&top).await.unwrap();
         answer.data_as_of = None;

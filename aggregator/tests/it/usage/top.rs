@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rentroll_aggregator::usage::top::{TOP_ROWS_MAX, Top, TopRow};
+use rentroll_aggregator::usage::top::{TOP_ROWS_MAX, Top, TopAnswer, TopRow};
 use rentroll_aggregator::usage::{Filter, Group, Query, Source, Test, UsageError};
 use rentroll_schemas::Quantity;
 use rentroll_schemas::meter::{Aggregation, Meter};
@@ -23,6 +23,7 @@ fn top(meter: &str, by: Group, rows: usize) -> Top {
         tenants: Vec::new(),
         organisations: Vec::new(),
         filters: Vec::new(),
+        compare: true,
     }
 }
 
@@ -124,6 +125,15 @@ async fn the_greatest_their_share_and_how_they_changed() {
         let error = world.all().top(&top("bytes", Group::Tenant, rows)).await.unwrap_err();
         assert!(matches!(error, UsageError::Parameter { name: "rows", .. }), "{error}");
     }
+    // The same without a comparison, of which the other span is not read.
+    let compared = world.all().top(&top("bytes", Group::Tenant, 3)).await.unwrap();
+    let alone = Top { compare: false, ..top("bytes", Group::Tenant, 3) };
+    let alone = world.all().top(&alone).await.unwrap();
+    assert!(compared.previous_from.is_some());
+    assert_eq!((alone.previous_from, alone.total.previous, alone.total.change), (None, None, None));
+    assert_eq!(alone.total.quantity, compared.total.quantity);
+    let keys = |answer: &TopAnswer| answer.rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&alone), keys(&compared));
     // Before the epoch there is nothing to compare with.
     let first = Top {
         from: at("1970-01-01T00:00:00Z"),

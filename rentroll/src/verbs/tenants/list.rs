@@ -1,20 +1,27 @@
-//! `rentroll tenants list`: who uses how much, with what is known of them now.
+//! `rentroll tenants list`: who uses how much in a span, with what is known of them now.
 
 use std::io::Write as _;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use rentroll_aggregator::tenants::used::{Used, UsedTotals};
 use rentroll_aggregator::tenants::{Listing, Registry};
+use rentroll_aggregator::usage::overview::Span;
 use rentroll_dashboards::csv::Record;
+use rentroll_engines::store::Store;
+use rentroll_schemas::Quantity;
+use rentroll_schemas::meter::Meters;
 use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::output::{self, Sheet, grouped};
+use crate::verbs::usage::{SpanArgs, asked, of_all, zone};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   rentroll tenants list
-  rentroll tenants list --measure bytes --limit 100
+  rentroll tenants list --last 7d --measure bytes --limit 100
+  rentroll tenants list --month 2026-10 --zone Europe/Berlin --csv
   rentroll tenants list --organisation Acme --tier pro
   rentroll tenants list --tag region=eu --search shop --json";
 
@@ -24,6 +31,11 @@ const BYTES: &str = "bytes";
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
+    #[command(flatten)]
+    span: SpanArgs,
+    /// The time zone of --month, and of days and times without an offset; what is shown is in UTC.
+    #[arg(long, value_parser = zone, default_value = "UTC")]
+    zone: Tz,
     /// At most this many, by number of events.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     limit: u64,
@@ -60,11 +72,11 @@ struct Shown<'a> {
     #[serde(flatten)]
     known: Option<Known<'a>>,
     events: u64,
-    bytes: &'a str,
+    bytes: Quantity,
     #[serde(flatten)]
     measured: Option<Measured<'a>>,
-    first_event: Option<&'a str>,
-    last_event: Option<&'a str>,
+    first_event: Option<String>,
+    last_event: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +89,7 @@ struct Known<'a> {
 #[derive(Serialize)]
 struct Measured<'a> {
     measure: &'a str,
-    total: &'a str,
+    total: Quantity,
 }
 
 #[derive(Serialize)]
@@ -85,12 +97,13 @@ struct ShownTotals<'a> {
     tenants: u64,
     registered: u64,
     events: u64,
-    bytes: &'a str,
+    bytes: Quantity,
     #[serde(flatten)]
     measured: Option<Measured<'a>>,
 }
 
-pub(super) async fn run(registry: &Registry, args: &Args) -> anyhow::Result<Exit> {
+pub(super) async fn run(registry: &Registry, store: &Store, args: &Args) -> anyhow::Result<Exit> {
+    let (from, to) = args.span.span(args.zone, Utc::now())?;
     let listing = Listing {
         search: args.search.clone(),
         organisation: args.organisation.clone(),
@@ -99,12 +112,15 @@ pub(super) async fn run(registry: &Registry, args: &Args) -> anyhow::Result<Exit
         ..Listing::new(Utc::now(), args.limit)
     };
     let measure = args.measure.as_deref().unwrap_or(BYTES);
-    let totals = registry.used_totals(&listing, measure).await?;
+    // Events are counted whatever meters make of them.
+    let usage = of_all(store, Meters::default(), args.zone);
+    let used = asked(usage.used(Span { from, to }, [BYTES, measure]).await)?;
+    let (tenants, totals) = registry.used(&listing, used).await?;
     if args.totals {
         print_totals(args, &totals)?;
+        footer(args, from, to);
         return Ok(Exit::Done);
     }
-    let tenants = registry.used(&listing, measure).await?;
     // Of a registry that knows nothing, or nothing that matches, no columns are shown.
     let is_known = totals.registered > 0;
     if args.json {
@@ -114,14 +130,29 @@ pub(super) async fn run(registry: &Registry, args: &Args) -> anyhow::Result<Exit
         print_csv(args, &tenants)?;
     } else if tenants.is_empty() {
         eprintln!("no tenants; events bring them, and `rentroll tenants import` says who they are");
+        footer(args, from, to);
     } else {
         print_sheet(args, &tenants, &totals, is_known)?;
+        footer(args, from, to);
     }
     Ok(Exit::Done)
 }
 
+/// The footer of what people read.
+fn footer(args: &Args, from: DateTime<Utc>, to: DateTime<Utc>) {
+    if !args.json {
+        let [from, to] = [from, to].map(|time| time.format("%Y-%m-%d %H:%M"));
+        eprintln!("\nevents from {from} up to, not including, {to} UTC; --from looks further back");
+    }
+}
+
+fn shown_time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 fn shown<'a>(args: &'a Args, used: &'a Used, is_known: bool) -> Shown<'a> {
-    let measured = args.measure.as_deref().map(|measure| Measured { measure, total: &used.total });
+    let [bytes, total] = used.sums;
+    let measured = args.measure.as_deref().map(|measure| Measured { measure, total });
     Shown {
         tenant: &used.tenant,
         known: is_known.then_some(Known {
@@ -130,22 +161,22 @@ fn shown<'a>(args: &'a Args, used: &'a Used, is_known: bool) -> Shown<'a> {
             tier: &used.tier,
         }),
         events: used.events,
-        bytes: &used.bytes,
+        bytes,
         measured,
-        first_event: used.first_event.as_deref(),
-        last_event: used.last_event.as_deref(),
+        first_event: used.first_event.map(shown_time),
+        last_event: used.last_event.map(shown_time),
     }
 }
 
 fn print_totals(args: &Args, totals: &UsedTotals) -> anyhow::Result<()> {
-    let measured = args.measure.as_deref().map(|measure| Measured { measure, total: &totals.total });
+    let UsedTotals { tenants, registered, events, sums: [bytes, total] } = *totals;
+    let measured = args.measure.as_deref().map(|measure| Measured { measure, total });
     if args.json {
-        let UsedTotals { tenants, registered, events, bytes, .. } = totals;
-        let (tenants, registered, events) = (*tenants, *registered, *events);
         return output::json(&ShownTotals { tenants, registered, events, bytes, measured });
     }
-    let measured = measured.map(|of| format!(", {} {}", grouped(of.total), of.measure)).unwrap_or_default();
-    let (tenants, events) = (grouped(&totals.tenants.to_string()), grouped(&totals.events.to_string()));
+    let measured =
+        measured.map(|of| format!(", {} {}", grouped(&of.total.to_string()), of.measure)).unwrap_or_default();
+    let (tenants, events) = (grouped(&tenants.to_string()), grouped(&events.to_string()));
     output::line(&format!("{tenants} tenants, {events} events{measured}"))
 }
 
@@ -159,25 +190,26 @@ fn print_sheet(args: &Args, tenants: &[Used], totals: &UsedTotals, is_known: boo
     heads.extend(measure.as_deref());
     heads.extend(["first event (UTC)", "last event (UTC)"]);
     let mut sheet = Sheet::new(&heads);
-    let row = |tenant: &str, known: [&str; 3], events: u64, total: &str, times: [&str; 2]| -> Vec<String> {
-        let known = known.into_iter().filter(|_| is_known).map(str::to_owned);
-        let total = args.measure.iter().map(|_| grouped(total));
-        let mut row = vec![tenant.to_owned()];
-        row.extend(known);
-        row.push(grouped(&events.to_string()));
-        row.extend(total);
-        row.extend(times.map(str::to_owned));
-        row
-    };
+    let row =
+        |tenant: &str, known: [&str; 3], events: u64, total: Quantity, times: [String; 2]| -> Vec<String> {
+            let known = known.into_iter().filter(|_| is_known).map(str::to_owned);
+            let total = args.measure.iter().map(|_| grouped(&total.to_string()));
+            let mut row = vec![tenant.to_owned()];
+            row.extend(known);
+            row.push(grouped(&events.to_string()));
+            row.extend(total);
+            row.extend(times);
+            row
+        };
     for used in tenants {
-        let times = [&used.first_event, &used.last_event].map(|time| time.as_deref().unwrap_or_default());
+        let times = [used.first_event, used.last_event].map(|time| time.map(shown_time).unwrap_or_default());
         let known = [used.name.as_str(), &used.organisation, &used.tier];
-        sheet.row(&row(&used.tenant, known, used.events, &used.total, times));
+        sheet.row(&row(&used.tenant, known, used.events, used.sums[1], times));
     }
     // Tenants that are known and use nothing are listed too, and are none of these.
     let with = if is_known { " with events" } else { "" };
     let all = format!("all {} tenants{with}", grouped(&totals.tenants.to_string()));
-    sheet.row(&row(&all, [""; 3], totals.events, &totals.total, [""; 2]));
+    sheet.row(&row(&all, [""; 3], totals.events, totals.sums[1], Default::default()));
     sheet.print()
 }
 
@@ -192,11 +224,11 @@ fn print_csv(args: &Args, tenants: &[Used]) -> anyhow::Result<()> {
     for used in tenants {
         let texts = [&used.tenant, &used.name, &used.organisation, &used.tier];
         let record = texts.into_iter().fold(Record::default(), |record, text| record.text(text));
-        let mut record = record.value(Some(used.events)).value(Some(&used.bytes));
+        let mut record = record.value(Some(used.events)).value(Some(used.sums[0]));
         if args.measure.is_some() {
-            record = record.value(Some(&used.total));
+            record = record.value(Some(used.sums[1]));
         }
-        let record = record.value(used.first_event.as_ref()).value(used.last_event.as_ref());
+        let record = record.value(used.first_event.map(shown_time)).value(used.last_event.map(shown_time));
         write!(out, "{}", record.line())?;
     }
     Ok(out.flush()?)

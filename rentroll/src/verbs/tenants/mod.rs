@@ -22,7 +22,8 @@ mod show;
     args_conflicts_with_subcommands = true,
     before_help = "\
 Examples:
-  rentroll tenants --limit 10                         who uses how much
+  rentroll tenants --limit 10                         who used how much in the last 30 days
+  rentroll tenants --month 2026-10 --measure bytes
   rentroll tenants --totals --json
   rentroll tenants list --organisation Acme --csv
   rentroll tenants show acme-shop                     what is known of it, from when on
@@ -42,7 +43,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Who uses how much, with what is known of them now.
+    /// Who uses how much, with what is known of them now: of the last 30 days, where nothing is said.
     #[command(before_help = list::EXAMPLES)]
     List(list::Args),
     /// All that is known of a tenant, from when on.
@@ -71,8 +72,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let store = context::store(&config).await?;
     let registry = Registry::new(store.clone());
     let exit = match args.action {
-        None => list::run(&registry, &args.list).await?,
-        Some(Verb::List(args)) => list::run(&registry, &args).await?,
+        None => list::run(&registry, &store, &args.list).await?,
+        Some(Verb::List(args)) => list::run(&registry, &store, &args).await?,
         Some(Verb::Show(args)) => show::run(&registry, &args).await?,
         Some(Verb::Import(args)) => import::run(&config, &registry, &args).await?,
         Some(Verb::Export(args)) => show::export(&registry, &args).await?,

@@ -1,14 +1,15 @@
 //! `rentroll events`: did my event count, and if not, why not?
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use rentroll_aggregator::usage::events::{EVENTS_MAX, EventPage, EventQuery, FoundEvent, Order, Verdict};
 use rentroll_dashboards::csv::Record;
 
-use super::{Opened, asked};
-use crate::cli::{Exit, WrongUse};
+use super::{Opened, asked, in_order, zone};
+use crate::cli::Exit;
 use crate::context::Context;
 use crate::output::{self, Sheet};
-use crate::verbs::when;
+use crate::verbs::when::{self, Typed};
 
 /// Arguments of `rentroll events`.
 #[derive(Debug, clap::Args)]
@@ -37,12 +38,15 @@ pub struct Args {
     /// Only this id.
     #[arg(long)]
     id: Option<String>,
-    /// First instant of the events' own time.
-    #[arg(long, value_name = "TIME", value_parser = when::moment)]
-    from: Option<DateTime<Utc>>,
+    /// First instant of the events' own time: 2026-11-24 or 2026-11-24T10:00, by the clocks of --zone, or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = when::typed)]
+    from: Option<Typed>,
     /// First instant after it.
-    #[arg(long, value_name = "TIME", value_parser = when::moment)]
-    to: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", value_parser = when::typed)]
+    to: Option<Typed>,
+    /// The time zone of --from and --to; what is shown is in UTC.
+    #[arg(long, value_parser = zone, default_value = "UTC")]
+    zone: Tz,
     /// Only these verdicts; comma-separated.
     #[arg(long, value_name = "VERDICTS", value_parser = verdict, value_delimiter = ',')]
     verdict: Vec<Verdict>,
@@ -79,12 +83,9 @@ fn verdict(given: &str) -> Result<Verdict, String> {
 /// # Errors
 /// What is wrong with the question; the store's.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        return Err(
-            WrongUse("--from is not before --to: --to is the end, and not part of it".to_owned()).into()
-        );
+    let [from, to] = [args.from, args.to].map(|time| time.map(|time| time.at(args.zone)));
+    if let (Some(from), Some(to)) = (from, to) {
+        in_order(from, to)?;
     }
     let query = EventQuery {
         tenant: args.tenant,
@@ -92,8 +93,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         kind: args.kind,
         source: args.source,
         id: args.id,
-        from: args.from,
-        to: args.to,
+        from,
+        to,
         verdicts: args.verdict,
         order: if args.oldest_first { Order::OldestFirst } else { Order::NewestFirst },
         cursor: args.cursor,

@@ -7,10 +7,11 @@ use rentroll_aggregator::meters::LiveMeters;
 use rentroll_aggregator::meters::history::next_minute;
 use rentroll_aggregator::usage::{Filter, Group, Limits, Scope, Scoped, Source, Usage, UsageError, text};
 use rentroll_engines::store::Store;
+use rentroll_schemas::meter::Meters;
 
 use crate::cli::WrongUse;
 use crate::context::{self, Context};
-use crate::verbs::when;
+use crate::verbs::when::{self, Typed};
 
 pub mod events;
 pub mod plot;
@@ -31,12 +32,13 @@ const DAYS: i64 = 30;
 /// From when to when.
 #[derive(Debug, clap::Args)]
 pub struct SpanArgs {
-    /// First instant: 2026-11-24, 2026-11-24T10:00 (UTC), or RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = when::moment, conflicts_with = "last")]
-    from: Option<DateTime<Utc>>,
+    /// First instant: 2026-11-24 or 2026-11-24T10:00, by the clocks of --zone, or RFC 3339. 30 days before --to, where
+    /// nothing is said.
+    #[arg(long, value_name = "TIME", value_parser = when::typed, conflicts_with = "last")]
+    from: Option<Typed>,
     /// First instant after it; now, where nothing is said.
-    #[arg(long, value_name = "TIME", value_parser = when::moment)]
-    to: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", value_parser = when::typed)]
+    to: Option<Typed>,
     /// So long up to `--to`: 24h, 7d, 90m.
     #[arg(long, value_name = "LENGTH", value_parser = length)]
     last: Option<TimeDelta>,
@@ -61,22 +63,33 @@ pub struct WhoseArgs {
 
 impl SpanArgs {
     /// [from, to), whole minutes.
-    fn span(&self, zone: Tz, now: DateTime<Utc>) -> anyhow::Result<(DateTime<Utc>, DateTime<Utc>)> {
+    pub(super) fn span(
+        &self,
+        zone: Tz,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<(DateTime<Utc>, DateTime<Utc>)> {
         if let Some(month) = &self.month {
             let period = rentroll_schemas::period::Period::parse(month, zone)
                 .map_err(|error| WrongUse(format!("--month: {error}")))?;
             return Ok((period.from, period.to));
         }
-        let to = self.to.unwrap_or_else(|| next_minute(now));
+        let to = self.to.map_or_else(|| next_minute(now), |to| to.at(zone));
         let from = match (self.from, self.last) {
-            (Some(from), _) => from,
+            (Some(from), _) => from.at(zone),
             (None, last) => to - last.unwrap_or_else(|| TimeDelta::days(DAYS)),
         };
-        if from >= to {
-            let message = format!("--from {} is not before --to {}", from.to_rfc3339(), to.to_rfc3339());
-            return Err(WrongUse(message).into());
-        }
+        in_order(from, to)?;
         Ok((from, to))
+    }
+}
+
+/// A span whose end is not after its beginning is a mistake.
+fn in_order(from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), WrongUse> {
+    match from < to {
+        true => Ok(()),
+        false => {
+            Err(WrongUse(format!("--from {} is not before --to {}", from.to_rfc3339(), to.to_rfc3339())))
+        }
     }
 }
 
@@ -91,7 +104,7 @@ fn length(given: &str) -> Result<TimeDelta, String> {
     text::length(given).ok_or_else(|| format!("`{given}` is none: {}", text::LENGTHS))
 }
 
-fn zone(given: &str) -> Result<Tz, String> {
+pub(super) fn zone(given: &str) -> Result<Tz, String> {
     given.parse().map_err(|_| format!("`{given}` is no IANA time zone, such as UTC or Europe/Berlin"))
 }
 
@@ -109,24 +122,43 @@ impl Opened {
     pub(super) async fn new(context: &Context) -> anyhow::Result<Opened> {
         let config = context.config()?;
         let store = context::store(&config).await?;
-        let meters = LiveMeters::new(context::meters_in_force(&config, &store).await?);
-        let catalogue = context::catalogue_if_any(&config, &meters.now())?;
+        let meters = context::meters_in_force(&config, &store).await?;
+        let catalogue = context::catalogue_if_any(&config, &meters)?;
         let zone = catalogue.map_or(Tz::UTC, |catalogue| catalogue.time_zone);
-        let usage = Usage::new(store.clone(), meters, zone, LIMITS).scoped(Scope::All);
+        let usage = of_all(&store, meters, zone);
         Ok(Opened { store, usage })
     }
 }
 
-/// What is wrong with a question is the user's mistake; what is wrong with the store is not.
+/// Usage of all tenants in a store.
+pub(super) fn of_all(store: &Store, meters: Meters, zone: Tz) -> Scoped {
+    Usage::new(store.clone(), LiveMeters::new(meters), zone, LIMITS).scoped(Scope::All)
+}
+
+/// What is wrong with a question is the user's mistake, told by what was typed; what is wrong with the store is not.
 pub(super) fn asked<T>(answer: Result<T, UsageError>) -> anyhow::Result<T> {
     match answer {
-        Err(
-            error @ (UsageError::Parameter { .. }
-            | UsageError::UnknownMeter { .. }
-            | UsageError::TooLarge { .. }),
-        ) => Err(WrongUse(error.to_string()).into()),
+        Err(UsageError::Parameter { name, given, allowed }) => {
+            Err(WrongUse(format!("{}: `{given}` is not allowed: {allowed}", flag(name))).into())
+        }
+        Err(error @ (UsageError::UnknownMeter { .. } | UsageError::TooLarge { .. })) => {
+            Err(WrongUse(error.to_string()).into())
+        }
         other => other.context("cannot read usage"),
     }
+}
+
+/// How a parameter of a question is typed.
+fn flag(parameter: &str) -> String {
+    let name = match parameter {
+        "filters" => "where",
+        "group_by" => "by",
+        "tenants" => "tenant",
+        "organisations" => "organisation",
+        "rows" => "limit",
+        other => other,
+    };
+    format!("--{name}")
 }
 
 /// The footer of a table: what is included, and how fresh it is.
@@ -163,7 +195,7 @@ mod tests {
     use super::*;
 
     fn args(last: Option<&str>, from: Option<&str>, to: Option<&str>) -> SpanArgs {
-        let time = |text: &str| when::moment(text).unwrap();
+        let time = |text: &str| when::typed(text).unwrap();
         SpanArgs {
             from: from.map(time),
             to: to.map(time),
@@ -186,6 +218,8 @@ mod tests {
             "11-01T00:00/11-02T00:00"
         );
         assert!(typed(args(None, Some("2026-11-02"), Some("2026-11-02"))).is_err());
+        let (from, _) = args(None, Some("2026-11-01"), None).span(Tz::Europe__Berlin, now).unwrap();
+        assert_eq!(from.to_rfc3339(), "2026-10-31T23:00:00+00:00", "midnight in the zone");
         let month = SpanArgs { month: Some("2026-10".into()), ..args(None, None, None) };
         let (from, to) = month.span("Europe/Berlin".parse().unwrap(), now).unwrap();
         assert_eq!((to - from).num_hours(), 745, "the clocks went back");

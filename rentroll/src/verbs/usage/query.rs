@@ -33,7 +33,7 @@ pub struct Args {
     /// How it is cut.
     #[arg(long, value_enum, default_value = "whole")]
     window: Cut,
-    /// The time zone in which it is cut.
+    /// The time zone in which it is cut, and of days and times without an offset.
     #[arg(long, value_parser = zone, default_value = "UTC")]
     zone: Tz,
     /// Each window looks back so far from its end: 24h, 7d.

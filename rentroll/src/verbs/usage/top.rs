@@ -9,10 +9,13 @@ use rentroll_dashboards::text::plural;
 use rentroll_schemas::Quantity;
 use rentroll_schemas::text::grouped;
 
-use super::{Opened, SpanArgs, WhoseArgs, asked, footer, group};
+use super::{Opened, SpanArgs, WhoseArgs, asked, footer, group, zone};
 use crate::cli::Exit;
 use crate::context::Context;
 use crate::output::{self, Sheet};
+
+/// The columns of the comparison.
+const COMPARING: std::ops::RangeInclusive<usize> = 4..=6;
 
 /// Arguments of `rentroll top`.
 #[derive(Debug, clap::Args)]
@@ -23,12 +26,15 @@ Examples:
   rentroll top requests --by path --tenant acme --where 'status>=500'
   rentroll top gb_seconds --last 7d --json | jq '.rows[] | [.key, .quantity]'
 
-Each is compared with the equally long span before. `share` is of the total.")]
+Each is compared with the equally long span before, unless --no-compare says not to read it. `share` is of the total.")]
 pub struct Args {
     /// The meter.
     meter: String,
     #[command(flatten)]
     span: SpanArgs,
+    /// The time zone of --month, and of days and times without an offset.
+    #[arg(long, value_parser = zone, default_value = "UTC")]
+    zone: Tz,
     /// Of what: tenant, organisation, tier, tag:KEY, or a dimension.
     #[arg(long, value_name = "GROUP", value_parser = group, default_value = "tenant")]
     by: Group,
@@ -37,6 +43,9 @@ pub struct Args {
     limit: u32,
     #[command(flatten)]
     whose: WhoseArgs,
+    /// Without the span before: half as much is read.
+    #[arg(long)]
+    no_compare: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -50,7 +59,7 @@ pub struct Args {
 /// # Errors
 /// What is wrong with the question; the store's.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    let (from, to) = args.span.span(Tz::UTC, Utc::now())?;
+    let (from, to) = args.span.span(args.zone, Utc::now())?;
     let top = Top {
         meter: args.meter.clone(),
         from,
@@ -60,6 +69,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         tenants: args.whose.tenants.clone(),
         organisations: args.whose.organisations.clone(),
         filters: args.whose.filters()?,
+        compare: !args.no_compare,
     };
     let opened = Opened::new(context).await?;
     let answer = asked(opened.usage.top(&top).await);
@@ -70,26 +80,38 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     } else if args.csv {
         csv(&answer, &args.by)?;
     } else {
-        print(&answer, &args.by)?;
-        footer((answer.from, answer.to), "UTC", &answer.read_from, answer.is_open, answer.data_as_of);
+        print(&answer, &args.by, !args.no_compare)?;
+        footer(
+            (answer.from, answer.to),
+            args.zone.name(),
+            &answer.read_from,
+            answer.is_open,
+            answer.data_as_of,
+        );
     }
     Ok(Exit::Done)
 }
 
-fn print(answer: &TopAnswer, by: &Group) -> anyhow::Result<()> {
+fn print(answer: &TopAnswer, by: &Group, compares: bool) -> anyhow::Result<()> {
     let quantity = format!(">{} ({})", answer.meter, plural(&answer.unit));
     let by = text::written(by);
     let headers = [">#", by.as_str(), &quantity, ">share %", ">before", ">change", ">change %", ">events"];
+    let shown = |cells: [String; 8]| -> Vec<String> {
+        let is_shown = |nth: &usize| compares || !COMPARING.contains(nth);
+        cells.into_iter().enumerate().filter(|(nth, _)| is_shown(nth)).map(|(_, cell)| cell).collect()
+    };
+    let headers = shown(headers.map(str::to_owned));
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let mut sheet = Sheet::new(&headers);
     for (nth, row) in answer.rows.iter().enumerate() {
         let key = if row.key.is_empty() { "(none)" } else { &row.key };
-        sheet.row(&cells(&(nth + 1).to_string(), key, row));
+        sheet.row(&shown(cells(&(nth + 1).to_string(), key, row)));
     }
     if let Some(other) = &answer.other {
         let others = answer.keys.saturating_sub(answer.rows.len() as u64);
-        sheet.row(&cells("", &format!("{} others", grouped(&others.to_string())), other));
+        sheet.row(&shown(cells("", &format!("{} others", grouped(&others.to_string())), other)));
     }
-    sheet.row(&cells("", "total", &answer.total));
+    sheet.row(&shown(cells("", "total", &answer.total)));
     sheet.print()
 }
 
