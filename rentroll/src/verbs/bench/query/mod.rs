@@ -52,11 +52,11 @@ pub(super) struct Args {
     /// People with a dashboard open.
     #[arg(long, default_value_t = 50)]
     users: u32,
-    /// Seconds between two refreshes of a dashboard.
-    #[arg(long, default_value_t = 10)]
+    /// Seconds between two refreshes of a dashboard; those that come with Rentroll are refreshed every minute.
+    #[arg(long, default_value_t = 30)]
     refresh: u64,
     /// How long they are watched.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 90)]
     seconds: u64,
     /// A folder that is filled once and kept.
     #[arg(long, value_name = "DIR")]
