@@ -77,8 +77,8 @@ pub struct TopAnswer {
     pub from: DateTime<Utc>,
     /// First instant after it.
     pub to: DateTime<Utc>,
-    /// First instant of the span that it is compared with; that ends at `from`. `None` if it is not compared, or there is none to compare with: before 1970,
-    /// of events that are not kept any more, or where the meter measured something else.
+    /// First instant of the span that it is compared with; that ends at `from`. `None` if it is not compared, or there is none to
+    /// compare with: before 1970, of events that are not kept any more, or where the meter measured something else.
     pub previous_from: Option<DateTime<Utc>>,
     /// What it was read from, the coarsest first.
     pub read_from: Vec<Source>,
