@@ -13,7 +13,7 @@ use super::params::{self, Params};
 use super::problem::{Kind, Problem};
 use super::{Api, RECENT, page, times, usage};
 use crate::usage::events::{EVENTS_MAX, EventPage, EventQuery, FoundEvent, Order, Verdict};
-use crate::usage::overview::{NotCounted, Span};
+use crate::usage::overview::{NotCountedPlace, NotCountedRow, NotCountedTotal, Span};
 
 const SEARCH: [&str; 12] = [
     "tenant", "meter", "type", "source", "id", "from", "to", "verdict", "order", "format", "cursor", "limit",
@@ -142,8 +142,9 @@ fn table(events: &[FoundEvent]) -> output::Table {
 struct Uncounted {
     #[serde(flatten)]
     span: Span,
-    #[serde(flatten)]
-    counts: NotCounted,
+    totals: Vec<NotCountedTotal>,
+    rows: Vec<NotCountedRow>,
+    next_cursor: Option<String>,
 }
 
 /// `GET /events/unmatched`
@@ -167,19 +168,24 @@ async fn not_counted(
     are_unmatched: bool,
 ) -> Result<Response, Problem> {
     let reader = reader.more_than_usage()?;
-    let params = Params::of_address(uri, &["from", "to", "format", "limit"])?;
+    let params = Params::of_address(uri, &["from", "to", "format", "cursor", "limit"])?;
     let span = times::recent(&params, RECENT, Utc::now())?;
     let rows = params.limit(page::ROWS, page::ROWS_MAX)?;
+    let after = page::name(&params)?.map(|place| place_of(&params, &place)).transpose()?;
     let reading = reader.begin().await?;
     let counts = match are_unmatched {
-        true => reading.unmatched(span, rows).await?,
-        false => reading.without_value(span, rows).await?,
+        true => reading.unmatched(span, after.as_ref(), rows).await?,
+        false => reading.without_value(span, after.as_ref(), rows).await?,
     };
-    let answer = Uncounted { span, counts };
-    Ok(output::answer(form, &answer, || {
+    let last = counts.rows.last().filter(|_| counts.is_cut);
+    // Texts and numbers always serialise.
+    let place = last.map(|last| serde_json::to_string(&last.place()).unwrap_or_default());
+    let next_cursor = place.map(|place| page::of_name(&params, &place));
+    let answer = Uncounted { span, totals: counts.totals, rows: counts.rows, next_cursor };
+    let response = output::answer(form, &answer, || {
         let mut table =
             output::Table::new(&[if are_unmatched { "type" } else { "meter" }, "tenant", "events", "last"]);
-        for row in &answer.counts.rows {
+        for row in &answer.rows {
             let cells = vec![
                 Cell::text(&row.key),
                 Cell::text(&row.tenant),
@@ -189,7 +195,15 @@ async fn not_counted(
             table.rows.push(cells);
         }
         table
-    }))
+    });
+    Ok(output::linked(response, uri, answer.next_cursor.as_deref()))
+}
+
+/// The place that a cursor stands for.
+fn place_of(params: &Params, text: &str) -> Result<NotCountedPlace, Problem> {
+    let cursor = params.one("cursor")?.unwrap_or_default();
+    serde_json::from_str(text)
+        .map_err(|_| Problem::unanswerable("cursor", cursor, "the `next_cursor` of an answer"))
 }
 
 /// `POST /events`: the collector's, where it runs in this process. It looks at the token itself.

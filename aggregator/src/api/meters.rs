@@ -7,16 +7,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use rentroll_schemas::meter::Meter;
+use rentroll_schemas::meter::{Aggregation, Meter};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::gate::{Manager, Reader, Reading};
 use super::output::{self, Cell, TakesJson, Wanted};
 use super::params::{self, Params};
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, one_of};
 use super::usage::is_meter;
-use super::{Api, PathOf, RECENT, body, page, segments, times};
+use super::{Api, PathOf, RECENT, body, fields, page, segments, times};
 use crate::meters::history::Stored;
 use crate::meters::registry::{self, API, Change};
 use crate::usage::overview::{MeterState, Span};
@@ -123,8 +123,11 @@ pub(super) async fn put(
     is_meter(&name)?;
     Params::of_address(&uri, &[])?;
     let body = body::read(&headers, body, &["application/json"], api.config().body_bytes_max).await?;
-    let definition = definition(&name, &body)?;
-    let change = registry::put(manager.store(), &definition, API, Utc::now()).await?;
+    let asked = definition(&name, &body)?;
+    let definition = fields::read(&asked, &OF_SERVER)?;
+    let change = registry::put(manager.store(), &definition, API, Utc::now()).await;
+    let change =
+        change.map_err(|error| Problem::from(error).given_by(|field| fields::given(&asked, field)))?;
     let status = match &change {
         Change::Versioned { version: 1, .. } => StatusCode::CREATED,
         _ => StatusCode::OK,
@@ -146,7 +149,11 @@ pub(super) async fn delete(
     Ok(output::json(StatusCode::OK, &change))
 }
 
-fn definition(name: &str, body: &[u8]) -> Result<Meter, Problem> {
+/// Fields of a definition that are answered, and not taken.
+const OF_SERVER: [&str; 2] = ["version", "effective_to"];
+
+/// The fields of a definition, with its name.
+fn definition(name: &str, body: &[u8]) -> Result<Value, Problem> {
     let mut value = params::json(body)?;
     let Value::Object(fields) = &mut value else {
         return Err(Problem::new(Kind::UnreadableBody, "the body must be a JSON object"));
@@ -163,13 +170,20 @@ fn definition(name: &str, body: &[u8]) -> Result<Meter, Problem> {
         }
         Some(other) => return Err(Problem::parameter("name", &other.to_string(), "a text")),
     }
-    if let Some(field) = ["version", "effective_to"].iter().find(|field| fields.contains_key(**field)) {
+    if let Some(field) = OF_SERVER.iter().find(|field| fields.contains_key(**field)) {
         let detail = format!("`{field}` is given by the server: leave it out");
-        return Err(Problem::about(Kind::UnknownParameter, field, "", detail.clone()).saying(detail));
+        let problem = Problem::about(Kind::UnknownParameter, field, field, "it is left out".to_owned());
+        return Err(problem.saying(detail));
     }
-    serde_json::from_value(value).map_err(|error| {
-        Problem::new(Kind::Unanswerable, format!("the body is no definition of a meter: {error}"))
-    })
+    let aggregations = one_of(&Aggregation::ALL.map(Aggregation::name));
+    for (field, allowed) in
+        [("unit", "a text"), ("event_type", "a text"), ("aggregation", aggregations.as_str())]
+    {
+        if !fields.contains_key(field) {
+            return Err(Problem::missing(field, allowed));
+        }
+    }
+    Ok(value)
 }
 
 /// The newest version of a name.

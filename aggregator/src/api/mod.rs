@@ -41,6 +41,7 @@ pub(crate) mod body;
 mod config;
 pub mod describe;
 mod events;
+mod fields;
 pub mod gate;
 mod meters;
 pub mod metrics;

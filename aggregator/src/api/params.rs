@@ -40,21 +40,22 @@ impl Params {
                 Value::String(text) => given.push((name, text)),
                 Value::Number(number) if name == "limit" => given.push((name, number.to_string())),
                 Value::Array(values) if is_list => {
-                    for value in values {
+                    for (nth, value) in values.into_iter().enumerate() {
                         match value {
                             Value::String(text) => given.push((name.clone(), text)),
                             other => {
-                                return Err(Problem::parameter(
-                                    &name,
-                                    &other.to_string(),
-                                    "an array of texts",
-                                ));
+                                let path = format!("{name}[{nth}]");
+                                return Err(Problem::parameter(&path, &other.to_string(), "a text"));
                             }
                         }
                     }
                 }
                 other if known.contains(&name.as_str()) => {
-                    let allowed = if is_list { "a text or an array of texts" } else { "a text" };
+                    let allowed = match name.as_str() {
+                        _ if is_list => "a text or an array of texts",
+                        "limit" => "a whole number",
+                        _ => "a text",
+                    };
                     return Err(Problem::parameter(&name, &other.to_string(), allowed));
                 }
                 // To be told that it is not known.

@@ -165,6 +165,13 @@ impl Problem {
         Problem::about(Kind::Unanswerable, name, given, allowed.into())
     }
 
+    /// A field that breaks a rule. What was given for it is said by [`Problem::given_by`].
+    pub(crate) fn rule(field: &str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let problem = Problem::new(Kind::Unanswerable, format!("{field}: {reason}"));
+        problem.naming(field.to_owned(), None, reason)
+    }
+
     /// A parameter that must be there.
     pub fn missing(name: &str, allowed: &str) -> Self {
         let problem = Problem::new(Kind::InvalidParameter, format!("`{name}` is missing: {allowed}"));
@@ -180,6 +187,15 @@ impl Problem {
 
     fn naming(mut self, parameter: String, given: Option<String>, allowed: String) -> Self {
         *self.more = More { parameter: Some(parameter), given, allowed: Some(allowed), ..*self.more };
+        self
+    }
+
+    /// With what was given for the parameter at fault, where that is not known yet.
+    #[must_use]
+    pub(crate) fn given_by(mut self, find: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let More { parameter: Some(parameter), given: given @ None, .. } = &mut *self.more {
+            *given = find(parameter).map(|text| shorten(&text));
+        }
         self
     }
 
@@ -249,6 +265,12 @@ impl Problem {
     /// The parameter at fault.
     pub(crate) fn about_parameter(&self) -> Option<&str> {
         self.more.parameter.as_deref()
+    }
+
+    /// What was given for it.
+    #[cfg(test)]
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.more.given.as_deref()
     }
 
     /// What it can be.
@@ -338,9 +360,7 @@ impl From<MeterError> for Problem {
     fn from(error: MeterError) -> Self {
         let detail = error.to_string();
         match error {
-            MeterError::Definition { field, reason } => {
-                Problem::new(Kind::Unanswerable, detail).naming(field, None, reason)
-            }
+            MeterError::Definition { field, reason } => Problem::rule(&field, reason).saying(detail),
             MeterError::Unknown(_) => Problem::not_found(detail),
             MeterError::Contended(_) => Problem::new(Kind::Conflict, detail),
             MeterError::Store(error) => error.into(),
@@ -350,7 +370,7 @@ impl From<MeterError> for Problem {
 }
 
 /// The parameter's name in an address, by its name in a question.
-fn of_query(name: &'static str) -> &'static str {
+pub(super) fn of_query(name: &'static str) -> &'static str {
     match name {
         "tenants" => "tenant",
         "organisations" => "organisation",

@@ -16,7 +16,7 @@ use super::gate::{Manager, Reader};
 use super::output::{self, Cell, TakesJson, Wanted};
 use super::params::{self, Params};
 use super::problem::{Kind, Problem};
-use super::{Api, PathOf, body, page, segments, times};
+use super::{Api, PathOf, body, fields, page, segments, times};
 use crate::tenants::{
     Action, Change, ImportOptions, Listing, Organisation, Page, Registry, TenantVersion, TenantsError,
 };
@@ -117,9 +117,12 @@ pub(super) async fn put(
     let tenant = segments(path)?;
     Params::of_address(&uri, &[])?;
     let body = body::read(&headers, body, &["application/json"], api.config().body_bytes_max).await?;
-    let record = record(&tenant, &body)?;
+    let asked = record(&tenant, &body)?;
+    let record: TenantRecord = fields::read(&asked, &[])?;
     let registry = Registry::new(manager.store().clone());
-    let changes = registry.put(&[record], Origin::Api, Utc::now()).await?;
+    let changes = registry.put(&[record], Origin::Api, Utc::now()).await;
+    let changes =
+        changes.map_err(|error| Problem::from(error).given_by(|field| fields::given(&asked, field)))?;
     let Some(change) = changes.into_iter().next() else {
         return Err(Problem::internal(&"a record was put, and no change came of it"));
     };
@@ -127,7 +130,8 @@ pub(super) async fn put(
     Ok(output::json(status, &change))
 }
 
-fn record(tenant: &str, body: &[u8]) -> Result<TenantRecord, Problem> {
+/// The fields of a record, with its tenant.
+fn record(tenant: &str, body: &[u8]) -> Result<Value, Problem> {
     let mut value = params::json(body)?;
     let Value::Object(fields) = &mut value else {
         return Err(Problem::new(Kind::UnreadableBody, "the body must be a JSON object"));
@@ -140,9 +144,7 @@ fn record(tenant: &str, body: &[u8]) -> Result<TenantRecord, Problem> {
         }
         Some(other) => return Err(Problem::parameter("tenant", &other.to_string(), "a text")),
     }
-    serde_json::from_value(value).map_err(|error| {
-        Problem::new(Kind::Unanswerable, format!("the body is no record of a tenant: {error}"))
-    })
+    Ok(value)
 }
 
 /// `DELETE /tenants/{tenant}`
@@ -157,7 +159,9 @@ pub(super) async fn delete(
     let from =
         params.one("valid_from")?.map(|text| times::instant("valid_from", text, Tz::UTC)).transpose()?;
     let registry = Registry::new(manager.store().clone());
-    let change = registry.remove(&tenant, from, Origin::Api, Utc::now()).await?;
+    let change = registry.remove(&tenant, from, Origin::Api, Utc::now()).await;
+    let given = |name: &str| params.all(name).next().map(str::to_owned);
+    let change = change.map_err(|error| Problem::from(error).given_by(given))?;
     Ok(output::json(StatusCode::OK, &change))
 }
 
@@ -263,8 +267,7 @@ impl From<TenantsError> for Problem {
         let detail = error.to_string();
         match error {
             TenantsError::Refused(refusals) => match refusals.first() {
-                Some(first) => Problem::unanswerable(&first.fault.field, &first.tenant, &first.fault.reason)
-                    .saying(detail),
+                Some(first) => Problem::rule(&first.fault.field, &first.fault.reason).saying(detail),
                 None => Problem::internal(&detail),
             },
             TenantsError::Unknown(_) => Problem::not_found(detail),

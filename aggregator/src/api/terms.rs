@@ -2,12 +2,9 @@
 
 use super::params::Params;
 use super::problem::Problem;
-use crate::usage::{Filter, Group, text};
+use crate::usage::{FILTERS_MAX, Filter, Group, text};
 
 pub(super) use crate::usage::text::written;
-
-/// Most filters of one question; each is a condition that every event is held against.
-const FILTERS_MAX: usize = 100;
 
 /// The filters of a request.
 pub(super) fn filters(params: &Params) -> Result<Vec<Filter>, Problem> {

@@ -105,12 +105,14 @@ pub(super) async fn create(
         name: params.one("name")?.unwrap_or_default().to_owned(),
         expires_at: Some(expires_at),
     };
-    let (token, secret) = blocking(move || {
+    let made = blocking(move || {
         let made = file::create(manager.tokens(), wanted, now)?;
         manager.refresh()?;
         Ok(made)
     })
-    .await?;
+    .await;
+    let given = |field: &str| Some(params.all(field).collect::<Vec<_>>().join(", "));
+    let (token, secret) = made.map_err(|problem| problem.given_by(given))?;
     let Some(portal) = portal(&token, now, Some(secret)) else {
         return Err(Problem::internal(&"a portal's token was made, and is none"));
     };
@@ -209,7 +211,7 @@ impl From<FileError> for Problem {
                 let detail = "there are as many tokens as there may be; let those of portals expire sooner";
                 Problem::new(Kind::Conflict, detail)
             }
-            FileError::Grant { field, reason } => Problem::unanswerable(field, "", reason),
+            FileError::Grant { field, reason } => Problem::rule(field, reason),
             other => Problem::internal(&other),
         }
     }

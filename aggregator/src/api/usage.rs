@@ -2,17 +2,17 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 use serde::Serialize;
 
 use super::gate::Reader;
 use super::output::{self, Cell, Form, Wanted};
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use super::{Api, PathOf, RECENT, body, page, segments, terms, times};
 use crate::usage::top::{TOP_ROWS_MAX, Top, TopAnswer, TopRow};
-use crate::usage::{Answer, Fill, Group, Query, Row, Window};
+use crate::usage::{Answer, Fill, Group, Query, Row, UsageError, Window};
 
 const QUERY: [&str; 14] = [
     "meter",
@@ -44,8 +44,13 @@ const WINDOWS: [(&str, Window); 7] = [
 ];
 const FILLS: [(&str, Fill); 4] =
     [("none", Fill::None), ("null", Fill::Null), ("zero", Fill::Zero), ("previous", Fill::Previous)];
+/// Whether top is compared.
+const COMPARISONS: [(&str, bool); 2] = [("none", false), ("previous", true)];
 /// Most rows of one page: more than of other lists, as a month by hour of a few tenants should fit.
 const ROWS_MAX: usize = 10_000;
+
+/// Where `POST /usage` has the `next_cursor`: CSV has no other place for it.
+const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 #[derive(Serialize)]
 struct Paged {
@@ -116,7 +121,12 @@ pub(super) async fn post(
     let body = body::read(&headers, body, &["application/json"], api.config().body_bytes_max).await?;
     let params = Params::of_body(&body, &QUERY, &REPEATED)?;
     let form = params.word("format", &output::FORMS)?.unwrap_or(form);
-    Ok(answer(&api, &reader, form, &params).await?.0)
+    let (mut response, next) = answer(&api, &reader, form, &params).await?;
+    // A link would be the address that such a question is too long for.
+    if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
+        response.headers_mut().insert(NEXT_CURSOR, next);
+    }
+    Ok(response)
 }
 
 async fn answer(
@@ -126,7 +136,8 @@ async fn answer(
     params: &Params,
 ) -> Result<(Response, Option<String>), Problem> {
     let (query, limit) = question(params)?;
-    let mut answer = reader.begin().await?.query(&query).await?;
+    let answer = reader.begin().await?.query(&query).await;
+    let mut answer = answer.map_err(|error| as_written(error, params))?;
     api.metrics().rows.with_label_values(&["/api/v1/usage"]).inc_by(answer.rows.len() as u64);
     let rows = std::mem::take(&mut answer.rows);
     let (rows, next_cursor) = page::cut(params, rows, limit, |row| key(row, &query.group_by))?;
@@ -134,6 +145,21 @@ async fn answer(
     let next = next_cursor.clone();
     let paged = Paged { answer, next_cursor };
     Ok((output::answer(form, &paged, || table(&paged.answer, &query.group_by)), next))
+}
+
+/// A parameter is shown as it was written: the engine knows it as it was read.
+fn as_written(error: UsageError, params: &Params) -> Problem {
+    let UsageError::Parameter { name, given, allowed } = error else { return error.into() };
+    let name = problem::of_query(name);
+    let has_key = |text: &&str| {
+        text.strip_prefix(&*given).is_some_and(|rest| rest.starts_with(['=', '!', '^', '<', '>']))
+    };
+    let written = match name {
+        "filter" => params.all(name).find(has_key),
+        "from" | "to" | "rolling" => params.all(name).next(),
+        _ => None,
+    };
+    Problem::unanswerable(name, written.unwrap_or(&given), allowed)
 }
 
 /// What tells a row from all others.
@@ -190,10 +216,10 @@ pub(super) async fn top(
         tenants: params.texts("tenant")?,
         organisations: params.texts("organisation")?,
         filters: terms::filters(&params)?,
+        compare: params.word("compare", &COMPARISONS)?.unwrap_or(true),
     };
-    // There is only one comparison; the word leaves room for others.
-    params.word("compare", &[("previous", ())])?;
-    let answer = reader.begin().await?.top(&top).await?;
+    let answer = reader.begin().await?.top(&top).await;
+    let answer = answer.map_err(|error| as_written(error, &params))?;
     api.metrics().rows.with_label_values(&["/api/v1/usage/top"]).inc_by(answer.rows.len() as u64);
     Ok(output::answer(form, &answer, || top_table(&answer, &top.by)))
 }

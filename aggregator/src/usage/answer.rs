@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rentroll_schemas::Quantity;
 use rentroll_schemas::meter::Aggregation;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::plan::{self, Asked, Plan, instant};
 use super::rollups::{self, Grouped};
 use super::scope::Table;
 use super::windows::{Cut, Cutting};
-use super::{Answer, Fill, Group, Query, Row, Scoped, Source, UsageError, Window, levels, raw};
+use super::{Answer, Fill, Group, Query, Row, Scoped, Source, UsageError, Window, levels, raw, text};
 
 /// Steps that windows which roll are made of, all together, at most.
 const ROLLED_MAX: usize = 20_000_000;
@@ -95,7 +95,7 @@ fn rolling(query: &Query) -> Result<Option<usize>, UsageError> {
         Window::Whole | Window::Week | Window::Month | Window::BillingPeriod => {
             return Err(UsageError::parameter(
                 "rolling",
-                format!("{} s", back.num_seconds()),
+                text::length_written(back),
                 "with windows of minute, hour or day",
             ));
         }
@@ -105,8 +105,8 @@ fn rolling(query: &Query) -> Result<Option<usize>, UsageError> {
         true => Ok(usize::try_from(seconds / unit).ok()),
         false => Err(UsageError::parameter(
             "rolling",
-            format!("{seconds} s"),
-            format!("a whole multiple of the window, {unit} s"),
+            text::length_written(back),
+            format!("a whole multiple of the window, {}", text::length_written(TimeDelta::seconds(unit))),
         )),
     }
 }

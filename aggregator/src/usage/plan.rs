@@ -10,8 +10,9 @@ use super::{Filter, Group, Scope, Test, UsageError};
 
 /// Most tenants or organisations that a question can name.
 const NAMES_MAX: usize = 10_000;
-/// Most filters, and most groups.
-const FILTERS_MAX: usize = 50;
+/// Most filters of a question; each is a condition that every event is held against.
+pub const FILTERS_MAX: usize = 100;
+/// Most groups.
 const GROUPS_MAX: usize = 10;
 
 /// A question, checked.

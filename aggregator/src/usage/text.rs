@@ -111,6 +111,16 @@ pub fn length(text: &str) -> Option<TimeDelta> {
     minutes(text).filter(|minutes| MINUTES.contains(minutes)).map(TimeDelta::minutes)
 }
 
+/// A length of time, as [`length`] reads it: in the largest unit of which it is a whole number.
+pub fn length_written(length: TimeDelta) -> String {
+    let seconds = length.num_seconds();
+    let units = [(604_800, 'w'), (86_400, 'd'), (3_600, 'h'), (60, 'm')];
+    match units.into_iter().find(|(of, _)| seconds > 0 && seconds % of == 0) {
+        Some((of, unit)) => format!("{}{unit}", seconds / of),
+        None => format!("{seconds} s"),
+    }
+}
+
 /// The minutes of a length of time that can be used.
 pub const MINUTES: std::ops::RangeInclusive<i64> = 1..=366 * 1_440;
 
@@ -218,7 +228,11 @@ mod tests {
             ("p1w", 10_080),
         ] {
             assert_eq!(length(text), Some(TimeDelta::minutes(minutes)), "{text}");
+            assert_eq!(length(&length_written(TimeDelta::minutes(minutes))), length(text), "{text}");
         }
+        assert_eq!(length_written(TimeDelta::minutes(90)), "90m");
+        assert_eq!(length_written(TimeDelta::minutes(14 * 1_440)), "2w");
+        assert_eq!(length_written(TimeDelta::seconds(90)), "90 s");
         for wrong in [
             "", "h", "1", "0h", "1y", "-1h", "1.5h", "P", "PT", "PT1D", "P1M", "P1H", "PT1M1H", "367d",
             "1\u{e9}",

@@ -119,8 +119,8 @@ async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<Exit> {
     let span = Span { from: (to - TimeDelta::days(i64::from(args.days))).max(DateTime::UNIX_EPOCH), to };
     let usage = &opened.usage;
     let meters = asked(usage.meter_states(span).await)?;
-    let unmatched = asked(usage.unmatched(span, NOT_COUNTED_ROWS).await)?;
-    let without_value = asked(usage.without_value(span, NOT_COUNTED_ROWS).await)?;
+    let unmatched = asked(usage.unmatched(span, None, NOT_COUNTED_ROWS).await)?;
+    let without_value = asked(usage.without_value(span, None, NOT_COUNTED_ROWS).await)?;
     opened.store.close().await;
     let list = List { from: span.from, to, meters, unmatched, without_value };
     if args.json {

@@ -8,7 +8,7 @@ mod values;
 
 use chrono::{DateTime, Utc};
 use rentroll_schemas::meter::Aggregation;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use tenants::TENANTS_MAX;
 pub use used::TenantUsed;
@@ -82,6 +82,24 @@ pub struct NotCountedRow {
     pub events: u64,
     /// Beginning of the last bucket with such events.
     pub last: DateTime<Utc>,
+}
+
+/// The place of a row among those of [`NotCounted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCountedPlace {
+    /// Events.
+    pub events: u64,
+    /// The type, or the meter.
+    pub key: String,
+    /// The tenant.
+    pub tenant: String,
+}
+
+impl NotCountedRow {
+    /// Its place: rows after it are those of the next page.
+    pub fn place(&self) -> NotCountedPlace {
+        NotCountedPlace { events: self.events, key: self.key.clone(), tenant: self.tenant.clone() }
+    }
 }
 
 /// A tenant that has usage, or had some that was taken back.

@@ -6,7 +6,7 @@ use clickhouse::Row;
 use rentroll_schemas::meter::{UNMATCHED, WITHOUT_VALUE};
 use serde::Deserialize;
 
-use super::{NotCounted, NotCountedRow, NotCountedTotal, Span};
+use super::{NotCounted, NotCountedPlace, NotCountedRow, NotCountedTotal, Span};
 use crate::usage::ask::{Ask, Params};
 use crate::usage::cover::cover;
 use crate::usage::plan::{instant, span};
@@ -42,27 +42,38 @@ const OF_TYPE: Kind = Kind { meter: UNMATCHED, dimension: "type" };
 const OF_METER: Kind = Kind { meter: WITHOUT_VALUE, dimension: "meter" };
 
 impl Scoped {
-    /// The stored events of the span that no meter matches, by type and tenant; at most `rows` of the latter. For a scope with some
+    /// The stored events of the span that no meter matches, by type and tenant; of the latter at most `rows`, after
+    /// that place. For a scope with some
     /// meters alone: nothing.
     ///
     /// # Errors
     /// As [`Scoped::query`].
-    pub async fn unmatched(&self, asked: Span, rows: usize) -> Result<NotCounted, UsageError> {
+    pub async fn unmatched(
+        &self,
+        asked: Span,
+        after: Option<&NotCountedPlace>,
+        rows: usize,
+    ) -> Result<NotCounted, UsageError> {
         let (from, to) = span(asked.from, asked.to)?;
         match self.scope.shows_all_meters() {
-            true => self.ask("ask for a shorter span").not_counted(OF_TYPE, from, to, rows).await,
+            true => self.ask("ask for a shorter span").not_counted(OF_TYPE, (from, to), after, rows).await,
             false => Ok(NotCounted { totals: Vec::new(), rows: Vec::new(), is_cut: false }),
         }
     }
 
     /// The events of the span that a meter matches and could not count, since their value is missing or not a number, by meter and
-    /// tenant; at most `rows` of the latter.
+    /// tenant; of the latter at most `rows`, after that place.
     ///
     /// # Errors
     /// As [`Scoped::query`].
-    pub async fn without_value(&self, asked: Span, rows: usize) -> Result<NotCounted, UsageError> {
+    pub async fn without_value(
+        &self,
+        asked: Span,
+        after: Option<&NotCountedPlace>,
+        rows: usize,
+    ) -> Result<NotCounted, UsageError> {
         let (from, to) = span(asked.from, asked.to)?;
-        self.ask("ask for a shorter span").not_counted(OF_METER, from, to, rows).await
+        self.ask("ask for a shorter span").not_counted(OF_METER, (from, to), after, rows).await
     }
 }
 
@@ -84,13 +95,13 @@ impl Ask<'_> {
     async fn not_counted(
         &self,
         kind: Kind,
-        from: i64,
-        to: i64,
+        (from, to): (i64, i64),
+        after: Option<&NotCountedPlace>,
         rows: usize,
     ) -> Result<NotCounted, UsageError> {
         self.allow_answer(rows)?;
         let (totals, mut rows_found) =
-            tokio::try_join!(self.totals(kind, from, to), self.by_tenant(kind, from, to, rows))?;
+            tokio::try_join!(self.totals(kind, from, to), self.by_tenant(kind, (from, to), after, rows))?;
         let is_cut = rows_found.len() > rows;
         rows_found.truncate(rows);
         Ok(NotCounted { totals, rows: rows_found, is_cut })
@@ -117,15 +128,20 @@ impl Ask<'_> {
     async fn by_tenant(
         &self,
         kind: Kind,
-        from: i64,
-        to: i64,
+        (from, to): (i64, i64),
+        after: Option<&NotCountedPlace>,
         rows: usize,
     ) -> Result<Vec<NotCountedRow>, UsageError> {
         let mut params = Params::default();
         let cells = self.cells_sql(kind, from, to, &mut params).await?;
+        let having = after.map_or_else(String::new, |NotCountedPlace { events, key, tenant }| {
+            let events = params.number(i64::try_from(*events).unwrap_or(i64::MAX));
+            let (key, tenant) = (params.text(key), params.text(tenant));
+            format!("HAVING (-events, key, tenant) > (-{events}, {key}, {tenant}) ")
+        });
         let sql = format!(
             "SELECT key, tenant, sum(counted) AS events, max(last) AS newest FROM ({cells}) \
-             GROUP BY key, tenant ORDER BY events DESC, key, tenant LIMIT {}",
+             GROUP BY key, tenant {having}ORDER BY events DESC, key, tenant LIMIT {}",
             rows.saturating_add(1)
         );
         let found: Vec<TenantRow> = self.fetch(&sql, &params).await?;

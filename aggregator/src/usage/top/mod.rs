@@ -127,7 +127,7 @@ impl Scoped {
             group_by: std::slice::from_ref(&top.by),
             counts_only: false,
         };
-        let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cut)?;
+        let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cut).map_err(as_asked)?;
         let ask = self.ask(plan.narrow());
         let (ranked, data_as_of) = tokio::try_join!(ask.rank(&plan, top.rows), ask.data_as_of())?;
         let table = Table { ask: &ask, plan: &plan, total: ranked.total.now.as_ref() };
@@ -148,6 +148,16 @@ impl Scoped {
             keys: ranked.keys,
             total: table.row(String::new(), &ranked.total)?,
         })
+    }
+}
+
+/// As a [`Top`] calls what a plan has.
+fn as_asked(error: UsageError) -> UsageError {
+    match error {
+        UsageError::Parameter { name: "group_by", given, allowed } => {
+            UsageError::Parameter { name: "by", given, allowed }
+        }
+        error => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What there is: meters, events that are not counted, tenants, values.
 
-use rentroll_aggregator::usage::overview::{GroupValue, NotCounted, Span};
+use rentroll_aggregator::usage::overview::{GroupValue, NotCounted, NotCountedRow, Span};
 use rentroll_aggregator::usage::{Scope, Scoped, UsageError};
 
 use super::world::{World, at};
@@ -51,24 +51,40 @@ fn totals(found: &NotCounted) -> Vec<(&str, u64, u64)> {
 async fn what_is_not_counted_is_listed() {
     let world = make_up("not_counted").await;
     let all = world.all();
-    let unmatched = all.unmatched(span(), 10).await.unwrap();
+    let unmatched = all.unmatched(span(), None, 10).await.unwrap();
     assert_eq!(totals(&unmatched), [("db.read", 3, 2), ("q\"uote", 1, 1)]);
     assert_eq!(rows(&unmatched), [("db.read", "beta", 2), ("db.read", "acme", 1), ("q\"uote", "gamma", 1)]);
     assert!(!unmatched.is_cut);
     assert_eq!(unmatched.totals[1].last, at("2026-10-22T11:29:00Z"));
     assert_eq!(unmatched.rows[0].last, at("2026-10-21T00:00:00Z"), "its bucket is a day");
-    let cut = all.unmatched(span(), 1).await.unwrap();
+    let cut = all.unmatched(span(), None, 1).await.unwrap();
     assert_eq!((rows(&cut), totals(&cut).len(), cut.is_cut), (vec![("db.read", "beta", 2)], 2, true));
-    let without = all.without_value(span(), 10).await.unwrap();
+    // Page by page, the same.
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = all.unmatched(span(), after.as_ref(), 1).await.unwrap();
+        assert_eq!(page.totals, unmatched.totals);
+        after = page.rows.last().map(NotCountedRow::place);
+        pages.extend(page.rows);
+        if !page.is_cut {
+            break;
+        }
+    }
+    assert_eq!(pages, unmatched.rows);
+    let without = all.without_value(span(), None, 10).await.unwrap();
     assert_eq!(totals(&without), [("users", 3, 3), ("bytes", 2, 2)]);
     assert_eq!(rows(&without)[..2], [("bytes", "acme", 1), ("bytes", "beta", 1)]);
     let acme = world.of("acme");
-    assert_eq!(rows(&acme.unmatched(span(), 10).await.unwrap()), [("db.read", "acme", 1)]);
-    assert_eq!(totals(&acme.without_value(span(), 10).await.unwrap()), [("bytes", 1, 1), ("users", 1, 1)]);
+    assert_eq!(rows(&acme.unmatched(span(), None, 10).await.unwrap()), [("db.read", "acme", 1)]);
+    assert_eq!(
+        totals(&acme.without_value(span(), None, 10).await.unwrap()),
+        [("bytes", 1, 1), ("users", 1, 1)]
+    );
     let one =
         world.usage().scoped(Scope::Tenant { tenant: "acme".to_owned(), meters: vec!["bytes".to_owned()] });
-    assert_eq!(totals(&one.unmatched(span(), 10).await.unwrap()), []);
-    assert_eq!(totals(&one.without_value(span(), 10).await.unwrap()), [("bytes", 1, 1)]);
+    assert_eq!(totals(&one.unmatched(span(), None, 10).await.unwrap()), []);
+    assert_eq!(totals(&one.without_value(span(), None, 10).await.unwrap()), [("bytes", 1, 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,8 +79,8 @@ async fn everything(scoped: &Scoped, dice: &mut Dice) -> String {
         }
     }
     said.push_str(&format!("{:?}\n", scoped.meter_states(span).await.unwrap()));
-    said.push_str(&format!("{:?}\n", scoped.unmatched(span, 100).await.unwrap()));
-    said.push_str(&format!("{:?}\n", scoped.without_value(span, 100).await.unwrap()));
+    said.push_str(&format!("{:?}\n", scoped.unmatched(span, None, 100).await.unwrap()));
+    said.push_str(&format!("{:?}\n", scoped.without_value(span, None, 100).await.unwrap()));
     said.push_str(&format!("{:?}\n", scoped.tenants(None, None, 100).await.unwrap()));
     for dimension in ["method", "user"] {
         said.push_str(&format!("{:?}\n", scoped.group_values("requests", dimension, span).await.unwrap()));

@@ -161,4 +161,7 @@ async fn levels_have_shares_too() {
     assert_eq!((first.key.as_str(), first.quantity, first.share), ("beta", q("60"), q("0.6")));
     assert_eq!((first.previous, first.change_percent), (q("30"), q("100")));
     assert_eq!((other.quantity, other.share, answer.total.quantity), (q("40"), q("0.4"), q("100")));
+    // A mistake is called by the name that the question has for it.
+    let error = world.all().top(&top("held", Group::Dimension("colour".to_owned()), 1)).await.unwrap_err();
+    assert!(matches!(error, UsageError::Parameter { name: "by", .. }), "{error}");
 }
