@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -99,6 +99,9 @@ pub(crate) async fn for_browsers(mut response: Response) -> Response {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     let allowed = HeaderValue::from_static("authorization, accept, content-type");
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    // Where the next page is, when to come again, and what the log calls it: scripts see no other headers.
+    let exposed = HeaderValue::from_static("link, x-next-cursor, retry-after, x-request-id");
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     response
 }
 

@@ -131,6 +131,7 @@ fn who_may_what(served: &Served) {
         for token in [served.portal.as_str(), "none"] {
             let answer = served.get(path, token);
             assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{answer:?}");
+            assert!(answer.header("access-control-expose-headers").unwrap().contains("link"), "{answer:?}");
         }
     }
     assert_eq!(served.get("/api/v1/tenants", &served.service).header("access-control-allow-origin"), None);
