@@ -209,8 +209,6 @@ impl Ask<'_> {
             .with_setting("max_threads", if params.is_little { THREADS_FOR_LITTLE } else { THREADS })
             // With less memory than this for each thread the store takes fewer, and the embedded engine has not much.
             .with_setting("max_threads_min_free_memory_per_thread", "0")
-            // Of little, all columns are read at once: to look at some of them first takes longer.
-            .with_setting("optimize_move_to_prewhere", if params.is_little { "0" } else { "1" })
             // Whole seconds; zero would be none at all.
             .with_setting("max_execution_time", (left.as_secs() + 1).to_string())
             .with_setting("max_memory_usage", limits.memory_bytes_max.to_string())
