@@ -1,8 +1,8 @@
 -- Partitions of a week: of the hour that rollups are of, and of the arrival of events. Rows are sorted by tenant, so that a
 -- question about all tenants reads all of each partition that its span touches: of "the last hour" that was a month of
 -- minutes, of "yesterday" a year of days. A question about one tenant takes half a millisecond longer for each partition
--- that it touches, so that they are no smaller. Live events are at most 35 days old: no batch of them falls into more than
--- six.
+-- that it touches, so that they are no smaller; and as long for each part, so that a week of rollups into which nothing came
+-- for a day is merged into one. Live events are at most 35 days old: no batch of them falls into more than six.
 --
 -- Each table is made anew beside the old one and takes its name: each statement can be repeated.
 
@@ -28,7 +28,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toMonday(bucket)
 ORDER BY (meters, tenant, bucket, dimensions)
 SETTINGS non_replicated_deduplication_window = 100000, fsync_after_insert = 1, fsync_part_directory = 1,
-         merge_selector_base = 10;
+         merge_selector_base = 10, min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO rollup_anew SELECT * FROM rollup_minute SETTINGS max_partitions_per_insert_block = 0, insert_deduplicate = 0;
 
@@ -40,7 +40,8 @@ CREATE TABLE rollup_anew AS rollup_minute
 ENGINE = AggregatingMergeTree
 PARTITION BY toMonday(bucket)
 ORDER BY (meters, tenant, bucket, dimensions)
-SETTINGS non_replicated_deduplication_window = 100000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 100000, fsync_after_insert = 1, fsync_part_directory = 1,
+         min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO rollup_anew SELECT * FROM rollup_hour SETTINGS max_partitions_per_insert_block = 0, insert_deduplicate = 0;
 
@@ -52,7 +53,8 @@ CREATE TABLE rollup_anew AS rollup_minute
 ENGINE = AggregatingMergeTree
 PARTITION BY toMonday(bucket)
 ORDER BY (meters, tenant, bucket, dimensions)
-SETTINGS non_replicated_deduplication_window = 100000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 100000, fsync_after_insert = 1, fsync_part_directory = 1,
+         min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO rollup_anew SELECT * FROM rollup_day SETTINGS max_partitions_per_insert_block = 0, insert_deduplicate = 0;
 
