@@ -202,7 +202,7 @@ async fn store(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Rejects and unmatched events of the last day: accepted, but not what the sender meant.
+/// Rejects of the last day and events that no meter counts: taken, but not as the sender meant it.
 async fn data(store: &Store) -> Vec<Finding> {
     let count = |sql: &'static str| async move {
         store.client().query(sql).fetch_one::<u64>().await.map_err(|error| store.error(error))
@@ -218,12 +218,13 @@ async fn data(store: &Store) -> Vec<Finding> {
         Err(error) => findings.push(Finding::fail("rejects", error.to_string(), "see the reason given")),
     }
     // As the rollups have them, which follow the meters that are in force.
-    match count("SELECT toUInt64(greatest(sum(events), 0)) FROM usage_hour WHERE meter = '__unmatched__' AND bucket >= now() - INTERVAL 1 DAY").await
+    match count("SELECT toUInt64(greatest(sum(events), 0)) FROM usage_day WHERE meter = '__unmatched__'")
+        .await
     {
-        Ok(0) => findings.push(Finding::ok("unmatched", "every event of the last day matched a meter")),
+        Ok(0) => findings.push(Finding::ok("unmatched", "every stored event matches a meter")),
         Ok(unmatched) => findings.push(Finding::warn(
             "unmatched",
-            format!("{unmatched} events of the last day match no meter"),
+            format!("{unmatched} stored events match no meter"),
             "`rentroll meters` lists their types: add a meter for them to files.meters",
         )),
         Err(error) => findings.push(Finding::fail("unmatched", error.to_string(), "see the reason given")),
