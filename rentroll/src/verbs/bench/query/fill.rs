@@ -146,6 +146,19 @@ impl Month {
     }
 }
 
+/// Merges the rollups of each week into one part, as the store does by itself a day after nothing came into it any more: what is
+/// asked about is a month that is over.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn merged(store: &Store) -> anyhow::Result<()> {
+    for table in ["rollup_minute", "rollup_hour", "rollup_day"] {
+        let sql = format!("OPTIMIZE TABLE {table} FINAL");
+        store.client().query_raw(&sql).execute().await.map_err(|error| store.error(error))?;
+    }
+    Ok(())
+}
+
 /// Waits until no merge runs: what is measured is the store, and not its settling.
 ///
 /// # Errors

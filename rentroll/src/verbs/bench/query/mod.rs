@@ -162,9 +162,11 @@ pub(super) async fn ask_part(spec: AskSpec) -> anyhow::Result<AskAnswer> {
         // The first days are there before the rest, which lies outside of the narrow question's day.
         let first_days = (month.days() / 10).max(2);
         month.fill(&store, 0..first_days).await?;
+        fill::merged(&store).await?;
         fill::settled(&store).await?;
         let before = Asking::new(&store, &month).narrow().await?;
         month.fill(&store, first_days..month.days()).await?;
+        fill::merged(&store).await?;
         fill::settled(&store).await?;
         let after = Asking::new(&store, &month).narrow().await?;
         let grown = |(before, after): (Took, Took)| Grown {
