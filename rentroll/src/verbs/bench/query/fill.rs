@@ -44,6 +44,20 @@ pub(super) fn meters() -> Meters {
     Meters { meters: sums.chain([of("requests", None, "region"), of("calls", None, "method")]).collect() }
 }
 
+/// Those, and two of the access log that comes in while dashboards are looked at.
+///
+/// # Errors
+/// If they are no meters.
+pub(super) fn served_meters() -> anyhow::Result<Meters> {
+    let mut all = meters();
+    let more = serde_json::json!([
+        {"name": "hits", "unit": "hit", "event_type": "http.request", "aggregation": "count", "group_by": ["method"]},
+        {"name": "hit_bytes", "unit": "byte", "event_type": "http.request", "aggregation": "sum", "value": "bytes"},
+    ]);
+    all.meters.extend(serde_json::from_value::<Vec<_>>(more)?);
+    Ok(all)
+}
+
 impl Month {
     pub(super) fn days(&self) -> i64 {
         (self.to - self.from).num_days()

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use rentroll_aggregator::meters::watch;
 use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::migrations::MIGRATIONS;
 use serde::Serialize;
@@ -159,6 +160,9 @@ pub(super) async fn ask_part(spec: AskSpec) -> anyhow::Result<AskAnswer> {
     } else {
         let filled: u64 = store.client().query("SELECT count() FROM events").fetch_one().await?;
         anyhow::ensure!(filled == 0, "{} holds other events; take an empty folder", folder.display());
+        // Before there are events: a meter that comes later has every hour of its events checked.
+        let meters = watch::seeded(&store, &fill::served_meters()?).await?;
+        watch::catch_up(&store, &meters).await?;
         // The first days are there before the rest, which lies outside of the narrow question's day.
         let first_days = (month.days() / 10).max(2);
         month.fill(&store, 0..first_days).await?;

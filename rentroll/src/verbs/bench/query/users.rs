@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::Args;
 use super::ask::percentile;
-use super::fill::{Month, meters};
+use super::fill::{Month, served_meters};
 use crate::verbs::bench::events::{Random, tenant_name};
 use crate::verbs::bench::process::Watched;
 use crate::verbs::bench::this_binary;
@@ -142,15 +142,8 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 fn configure(folder: &Path, port: u16) -> anyhow::Result<PathBuf> {
-    let mut all = meters();
-    // What comes in meanwhile is an access log.
-    let more = serde_json::json!([
-        {"name": "hits", "unit": "hit", "event_type": "http.request", "aggregation": "count", "group_by": ["method"]},
-        {"name": "hit_bytes", "unit": "byte", "event_type": "http.request", "aggregation": "sum", "value": "bytes"},
-    ]);
-    all.meters.extend(serde_json::from_value::<Vec<_>>(more)?);
     // JSON is YAML.
-    std::fs::write(folder.join("meters.yaml"), serde_json::to_string(&all)?)?;
+    std::fs::write(folder.join("meters.yaml"), serde_json::to_string(&served_meters()?)?)?;
     let text = format!(
         "[data]\ndir = \"data\"\n[store]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
          [collector.http]\nlisten = \"127.0.0.1:0\"\n\
