@@ -59,8 +59,8 @@ async fn rolling_windows_look_back_over_whole_ones() {
         ..Query::new("bytes", at("2026-10-23T06:00:00Z"), at("2026-10-26T05:00:00Z"))
     };
     for (rolling, window, allowed) in [
-        (TimeDelta::minutes(90), Window::Hour, "3600 s"),
-        (TimeDelta::zero(), Window::Hour, "3600 s"),
+        (TimeDelta::minutes(90), Window::Hour, "1h"),
+        (TimeDelta::zero(), Window::Hour, "1h"),
         (TimeDelta::days(1), Window::Month, "minute, hour or day"),
     ] {
         let error = world.all().query(&hourly(rolling, window)).await.unwrap_err();
