@@ -11,6 +11,7 @@ use chrono::{TimeDelta, Utc};
 use rentroll_engines::store::{Store, StoreConfig};
 use rentroll_schemas::token::Grant;
 use rentroll_schemas::token::file::{self, Wanted};
+use rentroll_testing::free_port;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -134,11 +135,6 @@ pub(super) async fn run(args: &Args, folder: &Path, month: &Month) -> anyhow::Re
         most_ms: percentile(&mut times, 100),
         panels: panels.collect(),
     })
-}
-
-/// A port that is free now.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn configure(folder: &Path, port: u16) -> anyhow::Result<PathBuf> {
