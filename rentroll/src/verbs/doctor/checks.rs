@@ -8,6 +8,7 @@ use rentroll_aggregator::books;
 use rentroll_collector::collect;
 use rentroll_engines::log::LogError;
 use rentroll_engines::store::Store;
+use rentroll_schemas::meter::UNMATCHED;
 use rentroll_schemas::migrations::MIGRATIONS;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -204,11 +205,12 @@ async fn store(config: &Config) -> Vec<Finding> {
 
 /// Rejects of the last day and events that no meter counts: taken, but not as the sender meant it.
 async fn data(store: &Store) -> Vec<Finding> {
-    let count = |sql: &'static str| async move {
-        store.client().query(sql).fetch_one::<u64>().await.map_err(|error| store.error(error))
+    let count = |sql: String| async move {
+        store.client().query(&sql).fetch_one::<u64>().await.map_err(|error| store.error(error))
     };
     let mut findings = Vec::new();
-    match count("SELECT count() FROM rejects FINAL WHERE rejected_at >= now() - INTERVAL 1 DAY").await {
+    let rejects = "SELECT count() FROM rejects FINAL WHERE rejected_at >= now() - INTERVAL 1 DAY";
+    match count(rejects.to_owned()).await {
         Ok(0) => findings.push(Finding::ok("rejects", "none in the last day")),
         Ok(rejects) => findings.push(Finding::warn(
             "rejects",
@@ -218,9 +220,9 @@ async fn data(store: &Store) -> Vec<Finding> {
         Err(error) => findings.push(Finding::fail("rejects", error.to_string(), "see the reason given")),
     }
     // As the rollups have them, which follow the meters that are in force.
-    match count("SELECT toUInt64(greatest(sum(events), 0)) FROM usage_day WHERE meter = '__unmatched__'")
-        .await
-    {
+    let unmatched =
+        format!("SELECT toUInt64(greatest(sum(events), 0)) FROM usage_day WHERE meter = '{UNMATCHED}'");
+    match count(unmatched).await {
         Ok(0) => findings.push(Finding::ok("unmatched", "every stored event matches a meter")),
         Ok(unmatched) => findings.push(Finding::warn(
             "unmatched",
