@@ -217,6 +217,7 @@ pub(super) async fn top(
         organisations: params.texts("organisation")?,
         filters: terms::filters(&params)?,
         compare: params.word("compare", &COMPARISONS)?.unwrap_or(true),
+        zone,
     };
     let answer = reader.begin().await?.top(&top).await;
     let answer = answer.map_err(|error| as_written(error, &params))?;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::ask::{Ask, Params};
 use super::cells::{self, Amount, Cell, Cells};
+use super::memory::Reach;
 use super::plan::{self, Asked, Plan, instant};
 use super::rollups::{self, Grouped};
 use super::scope::Table;
@@ -123,11 +124,23 @@ impl Ask<'_> {
         // Values that differ, and places among values, do not come of those of parts.
         let is_of_all = matches!(aggregation, Aggregation::UniqueCount | Aggregation::Percentile);
         let rolls = steps > 1 && is_of_all && !plan.counts_only;
-        let grouped = match plan.is_in_rollups() {
-            true => rollups::grouped(self, plan).await?,
-            false => raw::grouped(self, plan, rolls).await?,
-        };
-        let cells = self.cells(&grouped, |step| match rolls {
+        if !plan.is_in_rollups() {
+            return self.measured(plan, raw::grouped(self, plan, rolls).await?, rolls).await;
+        }
+        let mut lists = self.lists_as_all().await?;
+        loop {
+            let grouped = rollups::grouped(self, plan, &lists).await?;
+            let error = match self.measured(plan, grouped, rolls).await {
+                Ok(measured) => return Ok(measured),
+                Err(error) => error,
+            };
+            lists = self.lists_after(&lists, &error).await?.ok_or(error)?;
+        }
+    }
+
+    async fn measured(&self, plan: &Plan, grouped: Grouped, rolls: bool) -> Result<Measured, UsageError> {
+        let reach = Reach::of(plan, &grouped.read_from);
+        let cells = self.cells(&grouped, reach.as_ref(), |step| match rolls {
             true => usize::try_from(step).unwrap_or_default(),
             false => plan.cut.step(step),
         });
@@ -136,19 +149,24 @@ impl Ask<'_> {
         Ok(Measured { cells, read_from: grouped.read_from })
     }
 
-    async fn cells(&self, grouped: &Grouped, step: impl Fn(i64) -> usize) -> Result<Cells, UsageError> {
+    async fn cells(
+        &self,
+        grouped: &Grouped,
+        reach: Option<&Reach>,
+        step: impl Fn(i64) -> usize,
+    ) -> Result<Cells, UsageError> {
         let limit = self.limits().rows_answered_max;
         let sql = format!("{} LIMIT {}", grouped.sql, limit.saturating_add(1));
+        let rows = self.recall::<GroupedRow>(&sql, &grouped.params, reach).await?;
+        self.allow_answer(rows.len())?;
         let mut cells = Cells::new();
-        let mut count = 0;
-        self.each(&sql, &grouped.params, |row: GroupedRow| {
-            count += 1;
+        for row in rows.iter() {
             let cell = Cell { events: row.counted, amount: Amount::Nanos(row.quantity) };
-            cells.entry(row.keys).or_default().insert(step(row.step), cell);
-            Ok(())
-        })
-        .await?;
-        self.allow_answer(count)?;
+            match cells.get_mut(&row.keys) {
+                Some(steps) => steps.insert(step(row.step), cell),
+                None => cells.entry(row.keys.clone()).or_default().insert(step(row.step), cell),
+            };
+        }
         Ok(cells)
     }
 

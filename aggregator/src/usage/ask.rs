@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::answer::Freshness;
 use super::lists::KnownLists;
+use super::memory::Memory;
 use super::scope::SCOPE_TENANT;
 use super::{Limits, Scope, Scoped, UsageError};
 
@@ -20,13 +21,13 @@ const FEW: usize = 10;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Values, bound to names that are made here. What comes from outside is in a statement by no other way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Params {
     values: Vec<Value>,
     is_little: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Value {
     Text(String),
     Texts(Vec<String>),
@@ -125,6 +126,11 @@ impl Ask<'_> {
         &self.scoped.usage.lists
     }
 
+    /// What is remembered, if that may be given.
+    pub(super) fn memory(&self) -> Option<&Memory> {
+        self.scoped.recalls.then_some(&self.scoped.usage.memory)
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.scoped.usage.limits
     }
@@ -209,6 +215,8 @@ impl Ask<'_> {
             .with_setting("max_threads", if params.is_little { THREADS_FOR_LITTLE } else { THREADS })
             // With less memory than this for each thread the store takes fewer, and the embedded engine has not much.
             .with_setting("max_threads_min_free_memory_per_thread", "0")
+            // Threads that format what has few rows cost more than the rows.
+            .with_setting("output_format_parallel_formatting", "0")
             // Whole seconds; zero would be none at all.
             .with_setting("max_execution_time", (left.as_secs() + 1).to_string())
             .with_setting("max_memory_usage", limits.memory_bytes_max.to_string())

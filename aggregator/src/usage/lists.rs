@@ -2,10 +2,13 @@
 //!
 //! The list is the first column of the sort key, so that a meter's rows are found by the lists that it is in. Those are looked up in
 //! the index, which has nearly all of them and is asked seldom: what is known is used to pass over what is certainly another meter's.
-//! Rows of lists that are not known are looked at one by one, so that an answer never depends on what is known.
+//! Of lists that are not known an answer never depends: their rows are looked at one by one; or, as there are hardly ever any and to
+//! look for them takes a third of a short statement, a statement that finds one fails, and is put again with what is known then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rentroll_engines::store::StoreError;
 
 use super::UsageError;
 use super::ask::{Ask, Params};
@@ -13,6 +16,8 @@ use super::scope::Table;
 
 /// How long what was looked up is used. A list that is not known costs time, and nothing else.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// ClickHouse's code of what `throwIf` throws.
+const THROWN: u32 = 395;
 /// Most lists that are kept: each statement has them all.
 const LISTS_MAX: usize = 500;
 /// How many meters share a row at most: the columns `total_1` and so on.
@@ -20,7 +25,11 @@ pub(super) const PACKED_MAX: usize = 4;
 
 /// The lists that are known, each name followed by a NUL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lists(Arc<Vec<String>>);
+pub(super) struct Lists {
+    known: Arc<Vec<String>>,
+    /// A row of another list makes a statement fail.
+    are_all: bool,
+}
 
 /// What was looked up last. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -30,22 +39,55 @@ impl Lists {
     /// Those that have the meter at the `nth` place.
     pub(super) fn with(&self, meter: &str, nth: usize) -> Vec<String> {
         let is_there = |list: &&String| list.split_terminator('\0').nth(nth) == Some(meter);
-        self.0.iter().filter(is_there).cloned().collect()
+        self.known.iter().filter(is_there).cloned().collect()
+    }
+
+    /// Those that do not have the meter.
+    pub(super) fn without(&self, meter: &str) -> Vec<String> {
+        let is_there = |list: &&String| list.split_terminator('\0').any(|name| name == meter);
+        self.known.iter().filter(|list| !is_there(list)).cloned().collect()
+    }
+
+    /// Whether a statement takes them for all that there are, and fails if it finds another.
+    pub(super) fn are_all(&self) -> bool {
+        self.are_all
     }
 
     /// All of them.
     pub(super) fn all(&self) -> &[String] {
-        &self.0
+        &self.known
     }
 
     #[cfg(test)]
     pub(super) fn of(lists: &[&str]) -> Lists {
-        Lists(Arc::new(lists.iter().map(|list| (*list).to_owned()).collect()))
+        Lists { known: Arc::new(lists.iter().map(|list| (*list).to_owned()).collect()), are_all: false }
     }
 }
 
 impl Ask<'_> {
-    /// The lists that are known.
+    /// The lists that are known, to be taken for all: see [`Ask::lists_after`].
+    pub(super) async fn lists_as_all(&self) -> Result<Lists, UsageError> {
+        Ok(Lists { are_all: true, ..self.lists().await? })
+    }
+
+    /// What to ask with after a statement found a list that is none of these: those that are known by now, or a look at each row if
+    /// they are no others. `None` if it failed for another reason.
+    pub(super) async fn lists_after(
+        &self,
+        lists: &Lists,
+        error: &UsageError,
+    ) -> Result<Option<Lists>, UsageError> {
+        let is_of_list = matches!(error, UsageError::Store(StoreError::Refused { code: THROWN, .. }));
+        if !lists.are_all || !is_of_list {
+            return Ok(None);
+        }
+        *self.known_lists().0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let now = self.lists_as_all().await?;
+        let are_same = now == *lists;
+        Ok(Some(Lists { are_all: !are_same, ..now }))
+    }
+
+    /// The lists that are known, with all others looked for.
     pub(super) async fn lists(&self) -> Result<Lists, UsageError> {
         let known = self.known_lists();
         let held = known.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -57,7 +99,7 @@ impl Ask<'_> {
         let sql =
             format!("SELECT DISTINCT meters FROM {} LIMIT {LISTS_MAX}", self.scope().table(Table::Lists));
         let lists = match self.fetch::<String>(&sql, &Params::default()).await {
-            Ok(lists) => Lists(Arc::new(lists)),
+            Ok(lists) => Lists { known: Arc::new(lists), are_all: false },
             // A table that is spread over servers has no index to be read.
             Err(UsageError::Store(error)) if !error.is_retryable() => Lists::default(),
             Err(error) => return Err(error),
@@ -78,5 +120,7 @@ mod tests {
         assert_eq!(lists.with("a", 1), ["c\0a\0"]);
         assert_eq!(lists.with("b", 0), ["b\0"]);
         assert_eq!(lists.with("d", 0), Vec::<String>::new());
+        assert_eq!(lists.without("a"), ["b\0"]);
+        assert_eq!(lists.without("d").len(), 3);
     }
 }

@@ -5,6 +5,8 @@
 //!   aggregation and all dimensions are in them;
 //! - else raw events (`raw`), those that count and each once; levels that hold over time always (`levels`).
 //!
+//! What the store answered is remembered for as long as nothing came into what it was read from (`memory`).
+//!
 //! What was read makes cells (`cells`), which make windows and rows (`answer`). Quantities are exact throughout; what is divided is
 //! rounded once, half away from zero at nine decimals (`exact`).
 //!
@@ -30,6 +32,7 @@ mod exact;
 mod filters;
 mod levels;
 mod lists;
+mod memory;
 pub mod overview;
 mod plan;
 pub mod query;
@@ -50,6 +53,7 @@ pub use windows::WINDOWS_MAX;
 
 use answer::Freshness;
 use lists::KnownLists;
+use memory::Memory;
 
 /// How much one question may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +88,7 @@ pub struct Usage {
     limits: Limits,
     lists: KnownLists,
     freshness: Freshness,
+    memory: Memory,
 }
 
 impl Usage {
@@ -96,12 +101,18 @@ impl Usage {
             limits,
             lists: KnownLists::default(),
             freshness: Freshness::default(),
+            memory: Memory::default(),
         }
     }
 
     /// For one who may see this much.
     pub fn scoped(&self, scope: Scope) -> Scoped {
-        Scoped { usage: self.clone(), scope }
+        Scoped { usage: self.clone(), scope, recalls: true }
+    }
+
+    /// How many statements were answered from memory, as nothing had come into what they read.
+    pub fn recalled(&self) -> u64 {
+        self.memory.recalled()
     }
 
     /// The meters in force.
@@ -115,6 +126,8 @@ impl Usage {
 pub struct Scoped {
     usage: Usage,
     scope: Scope,
+    /// Whether answers may be what is remembered.
+    recalls: bool,
 }
 
 impl Scoped {
@@ -123,6 +136,12 @@ impl Scoped {
     pub fn with_limits(mut self, limits: Limits) -> Scoped {
         self.usage.limits = limits;
         self
+    }
+
+    /// Without what is remembered: all that an answer takes is asked of the store.
+    #[must_use]
+    pub fn afresh(self) -> Scoped {
+        Scoped { recalls: false, ..self }
     }
 
     /// Whose usage may be seen.

@@ -146,7 +146,8 @@ async fn check_kept(ask: &Ask<'_>, plan: &Plan) -> Result<(), UsageError> {
     counted.filters.clear();
     counted.organisations.clear();
     counted.cut = Cut::whole(from - from.rem_euclid(60), to);
-    let of_rollups = events_of(ask, &super::rollups::grouped(ask, &counted).await?).await?;
+    let of_rollups =
+        events_of(ask, &super::rollups::grouped(ask, &counted, &ask.lists().await?).await?).await?;
     let mut params = Params::default();
     let sql = format!(
         "SELECT toInt64(count()) FROM {} WHERE {}",
@@ -204,8 +205,13 @@ fn reach(ask: &Ask<'_>, plan: &Plan, params: &mut Params) -> String {
 
 /// The condition that an event is of [from, to), in seconds. It arrived not much earlier.
 pub(super) fn in_span(from: i64, to: i64, params: &mut Params) -> String {
-    let arrived = params.number((from - FUTURE.num_seconds()) * 1_000);
-    let (from, to) = (params.number(from * 1_000_000), params.number(to * 1_000_000));
+    in_span_micros(from * 1_000_000, to * 1_000_000, params)
+}
+
+/// As [`in_span`], in microseconds.
+pub(super) fn in_span_micros(from: i64, to: i64, params: &mut Params) -> String {
+    let arrived = params.number(from / 1_000 - FUTURE.num_milliseconds());
+    let (from, to) = (params.number(from), params.number(to));
     format!(
         "time >= fromUnixTimestamp64Micro({from}) AND time < fromUnixTimestamp64Micro({to}) \
          AND arrived_at >= fromUnixTimestamp64Milli({arrived})"

@@ -11,7 +11,7 @@ use super::filters::{self, Looks};
 use super::lists::Lists;
 use super::plan::Plan;
 use super::registry::{Changes, group_sql};
-use super::rows::{RowValue, Rows, meter_rows_at_once, stretches_sql, table};
+use super::rows::{RowValue, Rows, all_rows, meter_rows_at_once, stretches_sql, table};
 use super::{Source, UsageError};
 
 /// A statement whose rows are (step: Int64, keys: Array(String), counted: Int64, quantity: Decimal(38, 9)).
@@ -24,16 +24,15 @@ pub(super) struct Grouped {
 
 /// The statement of a plan that tells tenants apart and nothing else, in two steps: its rows are (key: String, n: Int64, q: Decimal,
 /// n_before: Int64, q_before: Decimal), `before` being the first step, if there are two. `None` for other plans.
-pub(super) async fn paired(ask: &Ask<'_>, plan: &Plan) -> Result<Option<Grouped>, UsageError> {
+pub(super) fn paired(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Option<Grouped> {
     let is_plain =
         plan.group_by == [super::Group::Tenant] && !plan.needs_registry() && !plan.needs_dimensions();
     let parts = match cover(&plan.cut.edges) {
         Some(parts) if is_plain && plan.is_in_rollups() => parts,
-        _ => return Ok(None),
+        _ => return None,
     };
-    let lists = ask.lists().await?;
     let mut params = Params::default();
-    let mut builder = Builder { ask, plan, lists: &lists, changes: None, params: &mut params };
+    let mut builder = Builder { ask, plan, lists, changes: None, params: &mut params };
     let (rows, read_from) = builder.rows(&parts);
     let aggregate = aggregate(plan);
     let from = params.number(plan.cut.edges[plan.cut.edges.len() - 2]);
@@ -42,12 +41,11 @@ pub(super) async fn paired(ask: &Ask<'_>, plan: &Plan) -> Result<Option<Grouped>
          sumIf(rows.n, rows.at < {from}) AS n_before, {aggregate}If(rows.v, rows.at < {from}) AS q_before \
          FROM ({rows}) AS rows GROUP BY rows.tenant"
     );
-    Ok(Some(Grouped { sql, params, read_from }))
+    Some(Grouped { sql, params, read_from })
 }
 
 /// Builds the statement, after looking up what it depends on.
-pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan) -> Result<Grouped, UsageError> {
-    let lists = ask.lists().await?;
+pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Result<Grouped, UsageError> {
     let changes = match plan.needs_registry() {
         true => Some(ask.changes(plan).await?),
         false => None,
@@ -56,7 +54,7 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan) -> Result<Grouped, Usage
         return Err(UsageError::parameter("window", "", "one whose edges are whole minutes"));
     };
     let mut params = Params::of(ask.is_of_few(&plan.tenants));
-    let mut builder = Builder { ask, plan, lists: &lists, changes: changes.as_ref(), params: &mut params };
+    let mut builder = Builder { ask, plan, lists, changes: changes.as_ref(), params: &mut params };
     if let Some(sql) = builder.at_once(&parts) {
         return Ok(Grouped { sql, params, read_from: parts.iter().map(|part| part.source).collect() });
     }
@@ -74,28 +72,42 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The statement of a question about few tenants that one table answers: to plan a statement takes longer than to run this one,
-    /// so that it has no more in it than it needs.
+    /// The statement of a question that one table answers, if it is about few tenants or needs no dimensions: to plan a statement takes
+    /// longer than to run this one, so that it has no more in it than it needs.
     fn at_once(&mut self, parts: &[Part]) -> Option<String> {
         let plan = self.plan;
-        let is_plain = self.ask.is_of_few(&plan.tenants)
-            && self.changes.is_none()
-            && !plan.needs_dimensions()
-            && plan.all_but.is_none();
         let [part] = parts else { return None };
-        if !is_plain {
+        if self.changes.is_some() || plan.all_but.is_some() {
             return None;
         }
-        let (of_meter, value) = meter_rows_at_once(&plan.meter.name, value(plan), self.lists, self.params);
-        let mut conditions = self.plan.tenants_sql(self.ask, self.params);
-        conditions.push(of_meter);
+        let (meter, value) = (&plan.meter.name, value(plan));
+        let rows = match self.ask.is_of_few(&plan.tenants) {
+            true => meter_rows_at_once(meter, value, self.lists, self.params),
+            // Many rows have few dimensions, whose JSON is better looked into when they are added up.
+            false if plan.needs_dimensions() => return None,
+            false => all_rows(meter, value, self.lists, self.params)?,
+        };
+        let json = Looks::AtJson("dimensions");
+        let mut conditions = plan.tenants_sql(self.ask, self.params);
+        conditions.push(rows.condition);
         conditions.push(stretches_sql(&part.stretches, self.params));
+        conditions.extend(plan.filters.iter().map(|filter| filters::sql(filter, json, self.params)));
         let step = plan.cut.step_sql("at", self.params);
-        let (keys, by) = if plan.needs_tenant() { ("[tenant]", ", tenant") } else { (NO_KEYS, "") };
+        let mut groups = Vec::new();
+        for group in &plan.group_by {
+            groups.push(match group {
+                super::Group::Dimension(key) => json.text(key, self.params),
+                _ => "tenant".to_owned(),
+            });
+        }
+        let keys = if groups.is_empty() { NO_KEYS.to_owned() } else { format!("[{}]", groups.join(", ")) };
+        let by: String = groups.iter().map(|group| format!(", {group}")).collect();
         Some(format!(
-            "WITH toInt64(toUnixTimestamp(bucket)) AS at SELECT {step} AS step, {keys} AS keys, sum(events) AS counted, \
+            "WITH toInt64(toUnixTimestamp(bucket)) AS at SELECT {step} AS step, {keys} AS keys, sum({events}) AS counted, \
              {aggregate}({value}) AS quantity FROM {table} WHERE {conditions} GROUP BY step{by} HAVING counted != 0",
+            events = rows.events,
             aggregate = aggregate(plan),
+            value = rows.value,
             table = self.ask.scope().table(table(part.source)),
             conditions = conditions.join(" AND "),
         ))

@@ -33,10 +33,10 @@ impl Rows<'_> {
         let mut conditions = conditions.to_vec();
         conditions.push(stretches_sql(&self.part.stretches, params));
         let conditions = conditions.join(" AND ");
-        let select = |(of_meter, value): (String, String)| {
+        let select = |MeterRows { condition, events, value }: MeterRows| {
             format!(
-                "SELECT {}toInt64(toUnixTimestamp(bucket)) AS at, toInt64(events) AS n, {value} AS v \
-                 FROM {table} WHERE {of_meter} AND {conditions}",
+                "SELECT {}toInt64(toUnixTimestamp(bucket)) AS at, {events} AS n, {value} AS v \
+                 FROM {table} WHERE {condition} AND {conditions}",
                 self.columns
             )
         };
@@ -82,19 +82,64 @@ impl RowValue {
     }
 }
 
-/// The rows of a meter in a rollup table: pairs of a condition and the value of a row. Those of lists that are known are found by the
+/// Rows of a meter: which they are, and what one has.
+pub(super) struct MeterRows {
+    pub(super) condition: String,
+    /// How many events.
+    pub(super) events: String,
+    pub(super) value: String,
+}
+
+impl MeterRows {
+    fn of(condition: String, value: String) -> MeterRows {
+        MeterRows { condition, events: "toInt64(events)".to_owned(), value }
+    }
+}
+
+/// The rows of a meter in lists that are known, if these are to be taken for all and it is in some: a row of another list makes the
+/// statement fail.
+pub(super) fn all_rows(
+    meter: &str,
+    value: RowValue,
+    lists: &Lists,
+    params: &mut Params,
+) -> Option<MeterRows> {
+    let with: Vec<Vec<String>> = (0..PACKED_MAX).map(|nth| lists.with(meter, nth)).collect();
+    let all: Vec<String> = with.concat();
+    if !lists.are_all() || all.is_empty() {
+        return None;
+    }
+    let mut places = with.iter().enumerate().filter(|(_, with)| !with.is_empty());
+    let (last, _) = places.next_back()?;
+    let mut total = format!("total_{}", last + 1);
+    let cases: String =
+        places.map(|(nth, with)| format!("meters IN {}, total_{}, ", params.texts(with), nth + 1)).collect();
+    if !cases.is_empty() {
+        total = format!("multiIf({cases}{total})");
+    }
+    let without = lists.without(meter);
+    let condition =
+        if without.is_empty() { "1".to_owned() } else { format!("meters NOT IN {}", params.texts(&without)) };
+    let events = format!("toInt64(events + throwIf(meters NOT IN {}))", params.texts(&all));
+    Some(MeterRows { condition, events, value: value.column(&total) })
+}
+
+/// The rows of a meter in a rollup table. Those of lists that are known are found by the
 /// sort key; all others are looked at, of which there are hardly any.
-fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<(String, String)> {
+fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<MeterRows> {
+    if let Some(rows) = all_rows(meter, value, lists, params) {
+        return vec![rows];
+    }
     let mut rows = Vec::new();
     for nth in 0..PACKED_MAX {
         let with = lists.with(meter, nth);
         if !with.is_empty() {
             let condition = format!("meters IN {}", params.texts(&with));
-            rows.push((condition, value.column(&format!("total_{}", nth + 1))));
+            rows.push(MeterRows::of(condition, value.column(&format!("total_{}", nth + 1))));
         }
     }
     let (condition, total) = unknown_rows(meter, lists, params);
-    rows.push((condition, value.column(&total)));
+    rows.push(MeterRows::of(condition, value.column(&total)));
     rows
 }
 
@@ -104,7 +149,10 @@ pub(super) fn meter_rows_at_once(
     value: RowValue,
     lists: &Lists,
     params: &mut Params,
-) -> (String, String) {
+) -> MeterRows {
+    if let Some(rows) = all_rows(meter, value, lists, params) {
+        return rows;
+    }
     let (mut conditions, mut cases) = (Vec::new(), String::new());
     for nth in 0..PACKED_MAX {
         let with = lists.with(meter, nth);
@@ -117,7 +165,7 @@ pub(super) fn meter_rows_at_once(
     let (condition, total) = unknown_rows(meter, lists, params);
     conditions.push(format!("({condition})"));
     let total = if cases.is_empty() { total } else { format!("multiIf({cases}{total})") };
-    (format!("({})", conditions.join(" OR ")), value.column(&total))
+    MeterRows::of(format!("({})", conditions.join(" OR ")), value.column(&total))
 }
 
 /// The condition of a meter's rows in lists that are not known, and its total in them.

@@ -7,7 +7,7 @@
 use rentroll_schemas::effective;
 
 /// Whose usage may be seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// That of all tenants.
     #[default]
@@ -36,9 +36,31 @@ pub(super) enum Table {
     Batches,
     /// How many events there are, and when the newest arrived.
     Arrivals,
+    /// What the rollups and the registry of tenants are stored in: tells whether anything changed.
+    Parts,
     /// The lists of meters that the rollups have, or most of them: those at which a granule begins.
     Lists,
 }
+
+impl Table {
+    /// As the store calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Table::Events | Table::Arrivals => "events",
+            Table::Minutes => "rollup_minute",
+            Table::Hours => "rollup_hour",
+            Table::Days | Table::Lists => "rollup_day",
+            Table::TenantVersions => "tenant_versions",
+            Table::Rejects => "rejects",
+            Table::Conflicts => "conflicts",
+            Table::Batches => "batches",
+            Table::Parts => "system.parts",
+        }
+    }
+}
+
+/// The table that [`Table::TenantVersions`] is a view of.
+pub(super) const REGISTRY: &str = "tenants";
 
 /// The parameter of the condition, bound by [`Scope::tenant_of_condition`].
 pub(super) const SCOPE_TENANT: &str = "scope_tenant";
@@ -77,13 +99,11 @@ impl Scope {
     /// The rows of a table that may be seen, to be put behind FROM or JOIN.
     pub(super) fn table(&self, table: Table) -> String {
         let (columns, name) = match table {
-            Table::Events => ("*, id, identity, measures, dimensions", "events"),
-            Table::Minutes => ("*", "rollup_minute"),
-            Table::Hours => ("*", "rollup_hour"),
-            Table::Days => ("*", "rollup_day"),
-            Table::TenantVersions => ("*", "tenant_versions"),
+            Table::Events => ("*, id, identity, measures, dimensions", table.name()),
+            Table::Minutes | Table::Hours | Table::Days | Table::TenantVersions | Table::Conflicts => {
+                ("*", table.name())
+            }
             Table::Rejects => ("*", "rejects FINAL"),
-            Table::Conflicts => ("*", "conflicts"),
             // Nothing in them is a tenant's: of what is seen of events, the place in the log leads to the time.
             Table::Batches => {
                 return "(SELECT topic, partition, first, written_at FROM batches WHERE state = 1)"
@@ -92,6 +112,17 @@ impl Scope {
             // One time of the whole store: how fresh it is.
             Table::Arrivals => {
                 return "(SELECT count() AS events, max(arrived_at) AS newest FROM events)".to_owned();
+            }
+            Table::Parts => {
+                return format!(
+                    "(SELECT table, partition, cityHash64(name, modification_time, bytes_on_disk) AS stamp \
+                     FROM system.parts WHERE active AND database = currentDatabase() \
+                     AND table IN ('{}', '{}', '{}', '{}'))",
+                    Table::Minutes.name(),
+                    Table::Hours.name(),
+                    Table::Days.name(),
+                    REGISTRY
+                );
             }
             Table::Lists => return "mergeTreeIndex(currentDatabase(), rollup_day)".to_owned(),
         };
@@ -127,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    const TABLES: [Table; 10] = [
+    const TABLES: [Table; 11] = [
         Table::Events,
         Table::Minutes,
         Table::Hours,
@@ -137,6 +168,7 @@ mod tests {
         Table::Conflicts,
         Table::Batches,
         Table::Arrivals,
+        Table::Parts,
         Table::Lists,
     ];
 
@@ -145,7 +177,8 @@ mod tests {
         let scope = Scope::tenant("acme");
         for table in TABLES {
             let sql = scope.table(table);
-            let is_of_nobody = matches!(table, Table::Batches | Table::Arrivals | Table::Lists);
+            let is_of_nobody =
+                matches!(table, Table::Batches | Table::Arrivals | Table::Parts | Table::Lists);
             assert!(is_of_nobody || sql.ends_with(" WHERE tenant = {scope_tenant:String})"), "{sql}");
         }
         assert_eq!(scope.counts("1").matches(OF_TENANT).count(), effective::DEPTH);

@@ -42,6 +42,10 @@ const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("max_partitions_per_insert_block", "0"),
 ];
 
+/// How far inserts stand back behind questions in the embedded engine, where its process may set it (CAP_SYS_NICE): people wait for
+/// the ones, and the others have seconds.
+const NICE_OF_INSERTS: (&str, &str) = ("os_threads_nice_value_query", "5");
+
 /// Table settings on which exactly-once storage stands: name, least value that will do, value to give.
 const TABLE_SETTINGS: &[(&str, u64, &str)] = &[
     // Only the newest batch of a log partition is retried: room for some partitions' worth of blocks, each of
@@ -105,6 +109,7 @@ impl Store {
         let token = token.map(|token| ("insert_deduplication_token", token));
         let settings = INSERT_SETTINGS.iter().copied().chain(token);
         if let Some(embedded) = &self.inner.embedded {
+            let settings = settings.chain([NICE_OF_INSERTS]);
             let statement = direct::Statement {
                 sql: format!("INSERT INTO {}.{table} ({names})", quote(self.database(), '`')),
                 format: format.to_owned(),

@@ -262,6 +262,9 @@ fn start(config: &StoreConfig, folder: &Path, lock: File) -> Result<Embedded, St
     })
 }
 
+/// How far merges stand back behind questions, which people wait for: where the process may set it (CAP_SYS_NICE), else not at all.
+const NICE_OF_MERGES: u8 = 10;
+
 /// Server options of the engine. Its defaults are for a machine of its own: a mark cache of 5 GiB, and nine
 /// tenths of the memory.
 fn engine_options(memory_bytes_max: u64) -> Vec<String> {
@@ -271,6 +274,7 @@ fn engine_options(memory_bytes_max: u64) -> Vec<String> {
         format!("--mark_cache_size={}", memory_bytes_max / 8),
         format!("--primary_index_cache_size={}", memory_bytes_max / 16),
         format!("--index_mark_cache_size={}", memory_bytes_max / 16),
+        format!("--os_threads_nice_value_merge_mutate={NICE_OF_MERGES}"),
         format!("--storage_configuration.disks.default.keep_free_space_bytes={DISK_KEPT_FREE_BYTES}"),
     ]
 }

@@ -13,6 +13,7 @@ use super::verdict::Judges;
 use super::{CorrectedBy, FoundEvent, LogPlace, Verdict};
 use crate::usage::UsageError;
 use crate::usage::ask::{Ask, Params};
+use crate::usage::raw::in_span_micros;
 use crate::usage::scope::Table;
 
 /// A key, and what leads to its row.
@@ -111,9 +112,10 @@ impl Reader<'_> {
              toUnixTimestamp64Micro(time) AS moment, toUnixTimestamp64Milli(arrived_at) AS arrived, \
              toUInt8(correction = 'voids') AS is_void, toString(log_topic) AS topic, log_partition, log_batch, \
              measures AS numbers, dimensions AS texts FROM {} \
-             WHERE (tenant, type, time) IN (SELECT one.1, one.2, fromUnixTimestamp64Micro(one.3) FROM (\
+             WHERE {} AND (tenant, type, time) IN (SELECT one.1, one.2, fromUnixTimestamp64Micro(one.3) FROM (\
              SELECT arrayJoin(arrayZip({tenants}, {kinds}, {times})) AS one))",
-            self.ask.scope().table(Table::Events)
+            self.ask.scope().table(Table::Events),
+            around(located, &mut params),
         );
         let (rows, mut corrections) =
             tokio::try_join!(self.ask.fetch::<EventRow>(&sql, &params), self.corrections(located))?;
@@ -189,9 +191,19 @@ impl Reader<'_> {
         &self,
         located: &[&Located],
     ) -> Result<HashMap<String, Vec<CorrectedBy>>, UsageError> {
+        // Hardly any tenant has corrections, and to follow which are in force takes as long as all else.
         let mut params = Params::default();
-        let tenants: BTreeSet<String> = located.iter().map(|located| located.tenant.clone()).collect();
-        let tenants = params.texts(&tenants.into_iter().collect::<Vec<_>>());
+        let sql = format!(
+            "SELECT toUInt8(count()) FROM (SELECT 1 FROM {} WHERE correction != 'none' AND tenant IN {} LIMIT 1)",
+            self.ask.scope().table(Table::Events),
+            params.texts(&tenants_of(located)),
+        );
+        let any: Vec<u8> = self.ask.fetch(&sql, &params).await?;
+        if any.first().is_none_or(|any| *any == 0) {
+            return Ok(HashMap::new());
+        }
+        let mut params = Params::default();
+        let tenants = params.texts(&tenants_of(located));
         let identities: Vec<String> = located.iter().map(|located| located.key.identity.clone()).collect();
         let in_force = self.ask.scope().corrections(
             "lower(hex(corrects)) AS original, toUInt8(correction = 'amends') AS is_amendment, id AS by_id",
@@ -353,6 +365,23 @@ fn key(row: &EventRow) -> Key {
         partition: row.log_partition,
         batch: row.log_batch,
     }
+}
+
+/// The tenants, each once.
+fn tenants_of(located: &[&Located]) -> Vec<String> {
+    let tenants: BTreeSet<&String> = located.iter().map(|located| &located.tenant).collect();
+    tenants.into_iter().cloned().collect()
+}
+
+/// The condition that a row is somewhere between these: by it whole parts are passed over. An event arrived not much before its time.
+fn around(located: &[&Located], params: &mut Params) -> String {
+    let times = || located.iter().map(|located| located.key.moment);
+    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+    format!(
+        "tenant IN {} AND {}",
+        params.texts(&tenants_of(located)),
+        in_span_micros(first, last.saturating_add(1), params)
+    )
 }
 
 /// The conditions that find rows by their identities and their arrivals.

@@ -11,6 +11,7 @@ use super::page::{self, Located};
 use super::verdict::{self, Judges, STORED};
 use super::{EVENTS_MAX, EventPage, EventQuery, Order, Verdict};
 use crate::usage::ask::{Ask, Params};
+use crate::usage::raw::in_span_micros;
 use crate::usage::scope::Table;
 use crate::usage::{Scoped, UsageError, plan};
 
@@ -26,6 +27,8 @@ pub(super) const CONFLICTS: u8 = 2;
 
 #[derive(Row, Deserialize)]
 struct KeyRow {
+    /// Which table it is of.
+    of: u8,
     moment: i64,
     identity_hex: String,
     arrived: i64,
@@ -139,13 +142,11 @@ impl<'a> Search<'a> {
         let mut keys = Vec::new();
         for (from, to) in self.looks(after) {
             let missing = limit - keys.len();
-            let (stored, rejects, conflicts) = tokio::try_join!(
+            let (mut found, not_stored) = tokio::try_join!(
                 self.stored(after, from, to, missing),
-                self.not_stored(Verdict::Rejected, after, from, to, missing),
-                self.not_stored(Verdict::Conflict, after, from, to, missing),
+                self.not_stored(after, from, to, missing),
             )?;
-            let mut found = stored;
-            found.extend(rejects.into_iter().chain(conflicts));
+            found.extend(not_stored);
             found.sort_by(|one, other| match self.is_newest_first() {
                 true => other.key.cmp(&one.key),
                 false => one.key.cmp(&other.key),
@@ -231,17 +232,17 @@ impl<'a> Search<'a> {
         };
         let ordered: Vec<String> = order.split(", ").map(|column| format!("{column} {direction}")).collect();
         format!(
-            "SELECT * FROM (SELECT {columns} FROM {from}) WHERE {after} ORDER BY {} LIMIT {limit}",
+            "SELECT * FROM (SELECT toUInt8({kind}) AS of, {columns} FROM {from}) WHERE {after} ORDER BY {} LIMIT {limit}",
             ordered.join(", ")
         )
     }
 
-    async fn fetch(&self, kind: u8, sql: &str, params: &Params) -> Result<Vec<Located>, UsageError> {
+    async fn fetch(&self, sql: &str, params: &Params) -> Result<Vec<Located>, UsageError> {
         let rows: Vec<KeyRow> = self.ask.fetch(sql, params).await?;
         let located = |row: KeyRow| Located {
             key: Key {
                 moment: row.moment,
-                kind,
+                kind: row.of,
                 identity: row.identity_hex,
                 arrived: row.arrived,
                 partition: row.log_partition,
@@ -272,13 +273,7 @@ impl<'a> Search<'a> {
                 "(id_text = {id} OR (id_text = '' AND id_uuid = toUUIDOrZero({id}) AND toString(id_uuid) = {id}))"
             ));
         }
-        let arrived = params.number(from / 1_000 - FUTURE.num_milliseconds());
-        conditions.push(format!(
-            "time >= fromUnixTimestamp64Micro({}) AND time < fromUnixTimestamp64Micro({}) \
-             AND arrived_at >= fromUnixTimestamp64Milli({arrived})",
-            params.number(from),
-            params.number(to)
-        ));
+        conditions.push(in_span_micros(from, to, &mut params));
         if self.is_of_meters() {
             conditions.push(self.judges.match_sql());
         }
@@ -301,7 +296,7 @@ impl<'a> Search<'a> {
         let columns = "toUnixTimestamp64Micro(time) AS moment, lower(hex(identity)) AS identity_hex, \
                        toUnixTimestamp64Milli(arrived_at) AS arrived, log_partition, log_batch, tenant, type AS kind";
         let sql = self.ordered(EVENTS, None, limit, columns, &rows, &mut params);
-        self.fetch(EVENTS, &sql, &params).await
+        self.fetch(&sql, &params).await
     }
 
     /// The condition that a row of `events` is after a key: only of those of its time more is looked at.
@@ -316,20 +311,40 @@ impl<'a> Search<'a> {
         ))
     }
 
-    /// Rejects, whose moment is their arrival, or conflicts.
+    /// Rejects and conflicts: few, and both at once, as a statement by itself takes longer than they do.
     async fn not_stored(
         &self,
-        verdict: Verdict,
         after: Option<&Key>,
         from: i64,
         to: i64,
         limit: usize,
     ) -> Result<Vec<Located>, UsageError> {
-        let kind = if verdict == Verdict::Rejected { REJECTS } else { CONFLICTS };
-        if self.is_of_meters() || !self.wanted.contains(&verdict) {
-            return Ok(Vec::new());
-        }
         let mut params = Params::default();
+        let mut each = Vec::new();
+        for (verdict, kind) in [(Verdict::Rejected, REJECTS), (Verdict::Conflict, CONFLICTS)] {
+            if self.wanted.contains(&verdict) && !self.is_of_meters() {
+                each.push(format!(
+                    "SELECT * FROM ({})",
+                    self.not_stored_sql(kind, after, from, to, limit, &mut params)
+                ));
+            }
+        }
+        match each.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.fetch(&each.join(" UNION ALL "), &params).await,
+        }
+    }
+
+    /// A query of the keys of rejects, whose moment is their arrival, or of conflicts.
+    fn not_stored_sql(
+        &self,
+        kind: u8,
+        after: Option<&Key>,
+        from: i64,
+        to: i64,
+        limit: usize,
+        params: &mut Params,
+    ) -> String {
         let (table, json, arrival) = match kind {
             REJECTS => (Table::Rejects, "bytes", "rejected_at"),
             _ => (Table::Conflicts, "event", "arrived_at"),
@@ -344,7 +359,7 @@ impl<'a> Search<'a> {
                 "toUnixTimestamp64Micro(parseDateTime64BestEffortOrZero(JSONExtractString(event, 'time'), 6, 'UTC'))"
             }
         };
-        let mut conditions = self.common(type_of, id_of, &mut params);
+        let mut conditions = self.common(type_of, id_of, params);
         let (from_ms, from, to) =
             (params.number(from / 1_000 - FUTURE.num_milliseconds()), params.number(from), params.number(to));
         conditions.push(format!(
@@ -355,7 +370,6 @@ impl<'a> Search<'a> {
             "{moment} AS moment, lower(hex(identity)) AS identity_hex, toUnixTimestamp64Milli({arrival}) AS arrived, \
              log_partition, log_batch, tenant, JSONExtractString({json}, 'type') AS kind"
         );
-        let sql = self.ordered(kind, after, limit, &columns, &rows, &mut params);
-        self.fetch(kind, &sql, &params).await
+        self.ordered(kind, after, limit, &columns, &rows, params)
     }
 }

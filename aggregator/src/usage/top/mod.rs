@@ -1,8 +1,10 @@
 //! Who uses most, and how that changed.
 
+mod previous;
 mod rank;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use rentroll_schemas::Quantity;
 use rentroll_schemas::meter::{Aggregation, Per};
 use serde::Serialize;
@@ -37,8 +39,11 @@ pub struct Top {
     pub organisations: Vec<String>,
     /// As in [`Query`](super::Query).
     pub filters: Vec<Filter>,
-    /// Whether it is compared with the span of the same length that ends at `from`, which is read as well.
+    /// Whether it is compared with the span before, which is read as well: the calendar months or days before, where these are whole
+    /// ones of `zone`, else as much time as ends at `from`.
     pub compare: bool,
+    /// Where months and days are cut.
+    pub zone: Tz,
 }
 
 /// One of the greatest, or the sum of others.
@@ -106,7 +111,7 @@ impl Scoped {
             return Err(UsageError::parameter("rows", top.rows, format!("1 to {TOP_ROWS_MAX}")));
         }
         let (from, to) = plan::span(top.from, top.to)?;
-        let previous = from - (to - from);
+        let previous = previous::begins(top.from, top.to, top.zone).timestamp();
         let with_previous = Cut { edges: vec![previous, from, to], steps: 1 };
         if top.compare && previous >= 0 {
             match self.top_of(top, with_previous).await {

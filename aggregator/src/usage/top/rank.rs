@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use crate::usage::ask::Ask;
 use crate::usage::cells::{Amount, Cell, adds_up};
+use crate::usage::lists::Lists;
+use crate::usage::memory::Reach;
 use crate::usage::plan::Plan;
 use crate::usage::rollups::{self, Grouped};
 use crate::usage::{Source, UsageError, raw};
@@ -100,17 +102,27 @@ impl Pair {
 impl Ask<'_> {
     /// The `rows` keys that have most.
     pub(super) async fn rank(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        match plan.meter.aggregation {
-            Aggregation::Count | Aggregation::Sum | Aggregation::Rate => self.rank_sums(plan, rows).await,
-            Aggregation::Min | Aggregation::Max => self.rank_extremes(plan, rows).await,
-            _ => self.rank_here(plan, rows).await,
+        let mut lists = self.lists_as_all().await?;
+        loop {
+            let ranked = match plan.meter.aggregation {
+                Aggregation::Count | Aggregation::Sum | Aggregation::Rate => {
+                    self.rank_sums(plan, rows, &lists).await
+                }
+                Aggregation::Min | Aggregation::Max => self.rank_extremes(plan, rows, &lists).await,
+                _ => return self.rank_here(plan, rows).await,
+            };
+            let error = match ranked {
+                Ok(ranked) => return Ok(ranked),
+                Err(error) => error,
+            };
+            lists = self.lists_after(&lists, &error).await?.ok_or(error)?;
         }
     }
 
     /// Lets the store rank what adds up: of a hundred thousand tenants only those that are asked for come back, each with the sums
     /// over all, of which theirs are taken away for the rest.
-    async fn rank_sums(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let mut paired = self.paired(plan).await?;
+    async fn rank_sums(&self, plan: &Plan, rows: usize, lists: &Lists) -> Result<Ranked, UsageError> {
+        let mut paired = self.paired(plan, lists).await?;
         let limit = paired.params.number(rows as i64);
         let sql = format!(
             "SELECT key, n AS events, q AS amount, n_before AS events_before, q_before AS amount_before, \
@@ -119,21 +131,21 @@ impl Ask<'_> {
              FROM ({}) ORDER BY n != 0 DESC, q DESC, key LIMIT {limit}",
             paired.sql
         );
+        let reach = Reach::of(plan, &paired.read_from);
+        let summed = self.recall::<SumRow>(&sql, &paired.params, reach.as_ref()).await?;
         let mut ranked = Ranked::of(paired.read_from);
         let (mut all, mut named) = ([0_i128; 4], [0_i128; 4]);
-        self.each(&sql, &paired.params, |row: SumRow| {
+        for row in summed.iter() {
             ranked.keys = row.keys;
             all =
                 [row.all_events.into(), row.all_amount, row.all_events_before.into(), row.all_amount_before];
             // Keys without events come last, and have no row.
             if row.events != 0 {
                 let own = [row.events.into(), row.amount, row.events_before.into(), row.amount_before];
-                ranked.rows.push((row.key, pair(own)));
+                ranked.rows.push((row.key.clone(), pair(own)));
                 named = std::array::from_fn(|nth| named[nth] + own[nth]);
             }
-            Ok(())
-        })
-        .await?;
+        }
         let rest = pair(std::array::from_fn(|nth| all[nth] - named[nth]));
         ranked.total = pair(all);
         ranked.other = (rest != Pair::default()).then_some(rest);
@@ -141,8 +153,8 @@ impl Ask<'_> {
     }
 
     /// Lets the store rank extremes, and take that of the rest.
-    async fn rank_extremes(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let mut paired = self.paired(plan).await?;
+    async fn rank_extremes(&self, plan: &Plan, rows: usize, lists: &Lists) -> Result<Ranked, UsageError> {
+        let mut paired = self.paired(plan, lists).await?;
         let aggregate = rollups::aggregate(plan);
         let rows = paired.params.number(rows as i64);
         let sql = format!(
@@ -153,28 +165,28 @@ impl Ask<'_> {
              FROM ({pairs})) GROUP BY name, is_named ORDER BY is_named DESC, min(rank)",
             pairs = paired.sql
         );
+        let reach = Reach::of(plan, &paired.read_from);
+        let rows = self.recall::<RankedRow>(&sql, &paired.params, reach.as_ref()).await?;
         let mut ranked = Ranked::of(paired.read_from);
-        self.each(&sql, &paired.params, |row: RankedRow| {
+        for row in rows.iter() {
             let pair = pair([row.events.into(), row.amount, row.events_before.into(), row.amount_before]);
             ranked.total.add(&pair, plan.meter.aggregation);
             ranked.keys += row.keys;
             match row.is_named {
                 0 => ranked.other = Some(pair),
-                _ => ranked.rows.push((row.name, pair)),
+                _ => ranked.rows.push((row.name.clone(), pair)),
             }
-            Ok(())
-        })
-        .await?;
+        }
         Ok(ranked)
     }
 
     /// A query of (key, n, q, n_before, q_before).
-    async fn paired(&self, plan: &Plan) -> Result<Grouped, UsageError> {
-        if let Some(paired) = rollups::paired(self, plan).await? {
+    async fn paired(&self, plan: &Plan, lists: &Lists) -> Result<Grouped, UsageError> {
+        if let Some(paired) = rollups::paired(self, plan, lists) {
             return Ok(paired);
         }
         let Grouped { sql, mut params, read_from } = match plan.is_in_rollups() {
-            true => rollups::grouped(self, plan).await?,
+            true => rollups::grouped(self, plan, lists).await?,
             false => raw::grouped(self, plan, false).await?,
         };
         let aggregate = rollups::aggregate(plan);

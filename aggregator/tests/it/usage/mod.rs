@@ -3,6 +3,8 @@
 mod aggregations;
 mod events;
 mod levels;
+mod lists;
+mod memory;
 mod naive;
 mod overview;
 mod registry;

@@ -64,6 +64,7 @@ async fn everything(scoped: &Scoped, dice: &mut Dice) -> String {
             organisations: query.organisations,
             filters,
             compare: true,
+            zone: chrono_tz::Tz::UTC,
         };
         let mut answer = scoped.top(&top).await.unwrap();
         answer.data_as_of = None;

@@ -24,6 +24,7 @@ fn top(meter: &str, by: Group, rows: usize) -> Top {
         organisations: Vec::new(),
         filters: Vec::new(),
         compare: true,
+        zone: chrono_tz::Tz::UTC,
     }
 }
 

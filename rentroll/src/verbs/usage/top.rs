@@ -70,6 +70,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         organisations: args.whose.organisations.clone(),
         filters: args.whose.filters()?,
         compare: !args.no_compare,
+        zone: args.zone,
     };
     let opened = Opened::new(context).await?;
     let answer = asked(opened.usage.top(&top).await);

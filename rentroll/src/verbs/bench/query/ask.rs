@@ -50,7 +50,8 @@ impl<'a> Asking<'a> {
     pub(super) fn new(store: &'a Store, month: &Month) -> Self {
         let usage =
             Usage::new(store.clone(), LiveMeters::new(meters()), chrono_tz::Tz::UTC, Limits::default());
-        Asking { store, usage: usage.scoped(Scope::All), month: *month }
+        // Each is asked again and again: what is remembered would be measured.
+        Asking { store, usage: usage.scoped(Scope::All).afresh(), month: *month }
     }
 
     fn whole(&self, meter: &str, rank: u32) -> Query {
@@ -137,6 +138,7 @@ impl<'a> Asking<'a> {
             organisations: Vec::new(),
             filters: Vec::new(),
             compare: true,
+            zone: chrono_tz::Tz::UTC,
         };
         self.repeat(name, async || Ok(self.usage.top(&top).await?.rows.len())).await
     }

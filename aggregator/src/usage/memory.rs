@@ -1,0 +1,284 @@
+//! Answers of the store, remembered for as long as nothing came into what they were read from.
+//!
+//! Dashboards ask the same again and again, and of most of a month nothing changes any more. What a statement was answered is kept
+//! beside a stamp of the parts that the tables had in its weeks, taken before it was asked. It is given again only if a stamp that is
+//! taken after the question came is the same: an answer is never older than its question. The statement is the key, with
+//! all its values and with whose usage may be seen, so that nobody is given what was read for somebody else.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrono::{Datelike, NaiveDate, TimeDelta};
+use clickhouse::{RowOwned, RowRead};
+
+use super::ask::{Ask, Params};
+use super::plan::{Plan, instant};
+use super::rows::table;
+use super::scope::{REGISTRY, Table};
+use super::{Scope, Source, UsageError};
+
+/// Most rows of an answer that is kept: a larger one is asked for seldom.
+const ROWS_EACH_MAX: usize = 2_000;
+/// Most rows of all that are kept, of some hundred bytes each.
+const ROWS_MAX: usize = 100_000;
+
+/// What a statement reads: the weeks of rollups, and the registry of tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    tables: Vec<&'static str>,
+    /// Mondays: of the first week, and the first day after the last one, as partitions are named.
+    weeks: (String, String),
+    needs_registry: bool,
+}
+
+/// What a statement is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Statement {
+    sql: String,
+    params: Params,
+    scope: Scope,
+}
+
+struct Remembered {
+    stamp: u64,
+    rows: Arc<dyn Any + Send + Sync>,
+    weight: usize,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Held {
+    statements: HashMap<Statement, Remembered>,
+    weight: usize,
+    uses: u64,
+}
+
+/// The parts of tables, by table and partition, each as a number: others if anything is stored, changed, merged or dropped.
+#[derive(Debug, Default)]
+pub(super) struct Stamps(Vec<(String, String, u64)>);
+
+/// Stamps, and when their reading began.
+type Stamped = Option<(Instant, Arc<Stamps>)>;
+
+/// What is remembered. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Memory {
+    held: Arc<Mutex<Held>>,
+    /// Held while they are read, so that all who wait take what the next reading gives.
+    stamps: Arc<tokio::sync::Mutex<Stamped>>,
+    recalled: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("statements", &self.held().statements.len()).finish()
+    }
+}
+
+impl Reach {
+    /// That of a plan; `None` if it reads events.
+    pub(super) fn of(plan: &Plan, read_from: &[Source]) -> Option<Reach> {
+        if read_from.contains(&Source::Events) {
+            return None;
+        }
+        let monday = |at: i64| {
+            let day = instant(at).date_naive();
+            day - TimeDelta::days(day.weekday().num_days_from_monday().into())
+        };
+        let (first, last): (NaiveDate, NaiveDate) = (monday(plan.cut.from()), monday(plan.cut.to() - 1));
+        Some(Reach {
+            tables: read_from.iter().map(|source| table(*source).name()).collect(),
+            weeks: (first.to_string(), (last + TimeDelta::days(1)).to_string()),
+            needs_registry: plan.needs_registry(),
+        })
+    }
+}
+
+impl Stamps {
+    /// The parts that a statement reads, as one number. `None` if that is not known: a table that is spread over servers has no parts
+    /// here, and neither has one that is empty.
+    fn of(&self, reach: &Reach) -> Option<u64> {
+        let has_parts = |name: &&&str| self.0.iter().any(|(table, ..)| table == **name);
+        if reach.tables.iter().filter(has_parts).count() < reach.tables.len() {
+            return None;
+        }
+        let (from, to) = (reach.weeks.0.as_str(), reach.weeks.1.as_str());
+        let mut hasher = DefaultHasher::new();
+        for stamped @ (table, partition, _) in &self.0 {
+            let is_read = match table == REGISTRY {
+                true => reach.needs_registry,
+                false => reach.tables.contains(&table.as_str()) && (from..to).contains(&partition.as_str()),
+            };
+            if is_read {
+                stamped.hash(&mut hasher);
+            }
+        }
+        Some(hasher.finish())
+    }
+}
+
+impl Memory {
+    /// How many statements were not put to the store.
+    pub(super) fn recalled(&self) -> u64 {
+        self.recalled.load(Ordering::Relaxed)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn get<T: Send + Sync + 'static>(&mut self, statement: &Statement) -> Option<(u64, Arc<Vec<T>>)> {
+        self.uses += 1;
+        let remembered = self.statements.get_mut(statement)?;
+        remembered.used = self.uses;
+        let rows = Arc::clone(&remembered.rows).downcast().ok()?;
+        Some((remembered.stamp, rows))
+    }
+
+    fn keep<T: Send + Sync + 'static>(&mut self, statement: Statement, stamp: u64, rows: &Arc<Vec<T>>) {
+        // That there is nothing is an answer, too.
+        let weight = rows.len() + 1;
+        if weight > ROWS_EACH_MAX {
+            return;
+        }
+        self.uses += 1;
+        let kept = Remembered { stamp, rows: Arc::<Vec<T>>::clone(rows), weight, used: self.uses };
+        self.weight += weight;
+        if let Some(replaced) = self.statements.insert(statement, kept) {
+            self.weight -= replaced.weight;
+        }
+        if self.weight > ROWS_MAX {
+            self.forget_half();
+        }
+    }
+
+    /// Forgets what was not used for longest.
+    fn forget_half(&mut self) {
+        let mut used: Vec<u64> = self.statements.values().map(|kept| kept.used).collect();
+        let middle = used.len() / 2;
+        let (_, median, _) = used.select_nth_unstable(middle);
+        let median = *median;
+        self.statements.retain(|_, kept| kept.used > median);
+        self.weight = self.statements.values().map(|kept| kept.weight).sum();
+    }
+}
+
+impl Ask<'_> {
+    /// All rows of a statement, of which some may be known.
+    pub(super) async fn recall<T: RowOwned + RowRead + Send + Sync + 'static>(
+        &self,
+        sql: &str,
+        params: &Params,
+        reach: Option<&Reach>,
+    ) -> Result<Arc<Vec<T>>, UsageError> {
+        let (Some(memory), Some(reach)) = (self.memory(), reach) else {
+            return Ok(Arc::new(self.fetch(sql, params).await?));
+        };
+        let statement =
+            Statement { sql: sql.to_owned(), params: params.clone(), scope: self.scope().clone() };
+        let known = memory.held().get(&statement);
+        // What is not known needs no new stamps: older ones are only the sooner another's.
+        let since = known.as_ref().map(|_| Instant::now());
+        let stamp = self.stamps(memory, since).await?.of(reach);
+        if let Some((held, rows)) = known
+            && Some(held) == stamp
+        {
+            memory.recalled.fetch_add(1, Ordering::Relaxed);
+            return Ok(rows);
+        }
+        let rows = Arc::new(self.fetch(sql, params).await?);
+        if let Some(stamp) = stamp {
+            memory.held().keep(statement, stamp, &rows);
+        }
+        Ok(rows)
+    }
+
+    /// Stamps whose reading began at this time or later; any, without one.
+    async fn stamps(&self, memory: &Memory, since: Option<Instant>) -> Result<Arc<Stamps>, UsageError> {
+        let mut stamped = memory.stamps.lock().await;
+        if let Some((began, stamps)) = stamped.as_ref()
+            && since.is_none_or(|since| *began >= since)
+        {
+            return Ok(Arc::clone(stamps));
+        }
+        let began = Instant::now();
+        let sql = format!("SELECT table, partition, stamp FROM {}", self.scope().table(Table::Parts));
+        let stamps = match self.fetch::<(String, String, u64)>(&sql, &Params::default()).await {
+            Ok(mut read) => {
+                read.sort_unstable();
+                Arc::new(Stamps(read))
+            }
+            // Who may not look at parts remembers nothing.
+            Err(UsageError::Store(error)) if !error.is_retryable() => Arc::default(),
+            Err(error) => return Err(error),
+        };
+        *stamped = Some((began, Arc::clone(&stamps)));
+        Ok(stamps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(tables: &[&'static str], from: &str, to: &str, needs_registry: bool) -> Reach {
+        Reach { tables: tables.to_vec(), weeks: (from.to_owned(), to.to_owned()), needs_registry }
+    }
+
+    fn stamps(of: &[(&str, &str, u64)]) -> Stamps {
+        Stamps(
+            of.iter().map(|(table, week, stamp)| ((*table).to_owned(), (*week).to_owned(), *stamp)).collect(),
+        )
+    }
+
+    #[test]
+    fn a_stamp_is_of_what_is_read_and_of_nothing_else() {
+        let before = stamps(&[
+            ("rollup_day", "2026-10-05", 1),
+            ("rollup_day", "2026-10-12", 2),
+            ("rollup_hour", "2026-10-05", 3),
+        ]);
+        let week = reach(&["rollup_day"], "2026-10-05", "2026-10-06", false);
+        for (other, is_same) in [
+            (stamps(&[("rollup_day", "2026-10-05", 1), ("rollup_day", "2026-10-12", 9)]), true),
+            (stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]), true),
+            (stamps(&[("rollup_day", "2026-10-05", 9), ("rollup_day", "2026-10-12", 2)]), false),
+            (stamps(&[("rollup_day", "2026-10-12", 1)]), false),
+        ] {
+            assert_eq!(before.of(&week) == other.of(&week), is_same, "{other:?}");
+        }
+        let registry = Reach { needs_registry: true, ..week.clone() };
+        let changed = stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]);
+        assert_ne!(before.of(&registry), changed.of(&registry));
+        let two = reach(&["rollup_day", "rollup_minute"], "2026-10-05", "2026-10-06", false);
+        assert_eq!(before.of(&two), None, "a table without parts may be spread over servers");
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let mut held = Held::default();
+        let statement =
+            |nth: usize| Statement { sql: nth.to_string(), params: Params::default(), scope: Scope::All };
+        let rows = Arc::new(vec![0_u8; 999]);
+        for nth in 0..100 {
+            held.keep(statement(nth), nth as u64, &rows);
+            assert!(held.get::<u8>(&statement(0)).is_some());
+        }
+        assert_eq!(held.weight, 100_000);
+        held.keep(statement(100), 100, &rows);
+        assert!(held.weight <= ROWS_MAX / 2 + 1_000, "{}", held.weight);
+        assert!(held.get::<u8>(&statement(0)).is_some() && held.get::<u8>(&statement(100)).is_some());
+        assert!(held.get::<u8>(&statement(1)).is_none());
+        assert!(held.get::<u16>(&statement(0)).is_none(), "rows of another kind");
+        held.keep(statement(200), 1, &Arc::new(vec![0_u8; ROWS_EACH_MAX]));
+        assert!(held.get::<u8>(&statement(200)).is_none());
+        let other = Statement { scope: Scope::tenant("acme"), ..statement(0) };
+        assert!(held.get::<u8>(&other).is_none(), "another one's");
+    }
+}
