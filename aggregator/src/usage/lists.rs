@@ -1,7 +1,8 @@
 //! Which lists of meters the rollups have: the meters that count the same events share rows, under the list of their names.
 //!
-//! The list is the first column of the sort key, so that a meter's rows are found by the lists that it is in. Those are looked up in
-//! the index, which has nearly all of them and is asked seldom: what is known is used to pass over what is certainly another meter's.
+//! The list is the first column of the sort key, so that a meter's rows are found by the lists that it is in. Those are looked up
+//! seldom: what is known is used to pass over what is certainly another meter's. The index has nearly all; by it all that has none of
+//! these is found without much reading.
 //! Of lists that are not known an answer never depends: their rows are looked at one by one; or, as there are hardly ever any and to
 //! look for them takes a third of a short statement, a statement that finds one fails, and is put again with what is known then.
 
@@ -98,12 +99,20 @@ impl Ask<'_> {
         }
         let sql =
             format!("SELECT DISTINCT meters FROM {} LIMIT {LISTS_MAX}", self.scope().table(Table::Lists));
-        let lists = match self.fetch::<String>(&sql, &Params::default()).await {
-            Ok(lists) => Lists { known: Arc::new(lists), are_all: false },
+        let mut lists: Vec<String> = match self.fetch(&sql, &Params::default()).await {
+            Ok(lists) => lists,
             // A table that is spread over servers has no index to be read.
-            Err(UsageError::Store(error)) if !error.is_retryable() => Lists::default(),
+            Err(UsageError::Store(error)) if !error.is_retryable() => Vec::new(),
             Err(error) => return Err(error),
         };
+        if !lists.is_empty() {
+            let mut params = Params::default();
+            let others = self.scope().lists_where(&format!("meters NOT IN {}", params.texts(&lists)));
+            // Where that is too much, what the index has will do.
+            let others = self.fetch::<String>(&format!("{others} LIMIT {LISTS_MAX}"), &params).await;
+            lists.extend(others.unwrap_or_default());
+        }
+        let lists = Lists { known: Arc::new(lists), are_all: false };
         *known.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), lists.clone()));
         Ok(lists)
     }

@@ -133,6 +133,13 @@ impl Scope {
         }
     }
 
+    /// A query of the lists of meters that a condition on them holds of: names, and nothing of a tenant's.
+    pub(super) fn lists_where(&self, condition: &str) -> String {
+        let each = [Table::Days, Table::Hours, Table::Minutes]
+            .map(|table| format!("SELECT DISTINCT meters FROM {} WHERE {condition}", table.name()));
+        format!("SELECT DISTINCT meters FROM ({})", each.join(" UNION ALL "))
+    }
+
     /// The condition that a row of `events` counts, by the corrections that may be seen: a tenant's events are corrected by none but
     /// its own. `further` is a condition on the columns that an event and its corrections share.
     pub(super) fn counts(&self, further: &str) -> String {

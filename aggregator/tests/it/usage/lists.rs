@@ -50,19 +50,22 @@ async fn lists_that_come_while_others_are_known_are_counted() {
     let usage = world.usage();
     let (all, acme) = (usage.scoped(Scope::All), usage.scoped(Scope::tenant("acme")));
     assert_eq!(counted(&all, "requests").await, [2; 5]);
+    assert_eq!(counted(&all, "bytes").await, [2; 5]);
     assert_eq!(counted(&acme, "largest").await, [1; 5]);
 
-    // A meter that shares rows with `requests`, before it and after it: other lists, in which it has other places.
-    let extra = "- {name: extra, unit: byte, event_type: http.request, aggregation: sum, value: bytes, group_by: [method, region]}";
+    // A meter that shares rows with `bytes`, before it and after it: other lists, in which it has other places.
+    let extra = "- {name: extra, unit: byte, event_type: http.request, aggregation: sum, value: bytes, group_by: [method]}";
     let first = METERS.replacen("meters:\n", &format!("meters:\n{extra}\n"), 1);
     let last = format!("{}\n{extra}\n", METERS.trim_end());
     for (nth, meters) in [first, last].iter().enumerate() {
         world.pipeline.meters = parse(meters);
         send(&mut world, &format!("more-{nth}")).await;
         let sent = nth as u64 + 2;
-        assert_eq!(counted(&all, "requests").await, [2 * sent; 5], "{meters}");
-        assert_eq!(counted(&acme, "requests").await, [sent; 5]);
-        // What is remembered by now is the same.
-        assert_eq!(counted(&all, "requests").await, [2 * sent; 5]);
+        for meter in ["bytes", "requests"] {
+            assert_eq!(counted(&all, meter).await, [2 * sent; 5], "{meter}: {meters}");
+            assert_eq!(counted(&acme, meter).await, [sent; 5], "{meter}");
+            // What is remembered by now is the same.
+            assert_eq!(counted(&all, meter).await, [2 * sent; 5], "{meter}");
+        }
     }
 }
