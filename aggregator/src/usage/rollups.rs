@@ -14,6 +14,9 @@ use super::registry::{Changes, group_sql};
 use super::rows::{RowValue, Rows, all_rows, meter_rows_at_once, stretches_sql, table};
 use super::{Source, UsageError};
 
+/// A span of which few rows are read, of however many tenants: a day.
+const SHORT_SECONDS: i64 = 86_400;
+
 /// A statement whose rows are (step: Int64, keys: Array(String), counted: Int64, quantity: Decimal(38, 9)).
 pub(super) struct Grouped {
     pub(super) sql: String,
@@ -72,8 +75,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The statement of a question that one table answers, if it is about few tenants or needs no dimensions: to plan a statement takes
-    /// longer than to run this one, so that it has no more in it than it needs.
+    /// The statement of a question about few tenants, or a short time, that one table answers: to plan a statement takes longer than to run this one, so
+    /// that it has no more in it than it needs.
     fn at_once(&mut self, parts: &[Part]) -> Option<String> {
         let plan = self.plan;
         let [part] = parts else { return None };
@@ -81,11 +84,11 @@ impl Builder<'_> {
             return None;
         }
         let (meter, value) = (&plan.meter.name, value(plan));
+        let is_short = plan.cut.to() - plan.cut.from() <= SHORT_SECONDS;
         let rows = match self.ask.is_of_few(&plan.tenants) {
             true => meter_rows_at_once(meter, value, self.lists, self.params),
-            // Many rows have few dimensions, whose JSON is better looked into when they are added up.
-            false if plan.needs_dimensions() => return None,
-            false => all_rows(meter, value, self.lists, self.params)?,
+            false if is_short && !plan.needs_dimensions() => all_rows(meter, value, self.lists, self.params)?,
+            false => return None,
         };
         let json = Looks::AtJson("dimensions");
         let mut conditions = plan.tenants_sql(self.ask, self.params);

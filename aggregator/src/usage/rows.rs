@@ -97,7 +97,7 @@ impl MeterRows {
 }
 
 /// The rows of a meter in lists that are known, if these are to be taken for all and it is in some: a row of another list makes the
-/// statement fail.
+/// statement fail. For few rows: to look at the list of each takes longer, where they are many, than to read others besides.
 pub(super) fn all_rows(
     meter: &str,
     value: RowValue,
@@ -124,12 +124,9 @@ pub(super) fn all_rows(
     Some(MeterRows { condition, events, value: value.column(&total) })
 }
 
-/// The rows of a meter in a rollup table. Those of lists that are known are found by the
-/// sort key; all others are looked at, of which there are hardly any.
+/// The rows of a meter in a rollup table. Those of lists that are known are found by the sort key; all others are looked at, of which
+/// there are hardly any.
 fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<MeterRows> {
-    if let Some(rows) = all_rows(meter, value, lists, params) {
-        return vec![rows];
-    }
     let mut rows = Vec::new();
     for nth in 0..PACKED_MAX {
         let with = lists.with(meter, nth);

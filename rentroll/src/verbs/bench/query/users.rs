@@ -25,8 +25,13 @@ use crate::verbs::bench::writer::{Load, Writer};
 
 /// How long the server may take to start.
 const START_WAIT: Duration = Duration::from_secs(120);
-/// Lines that are written at once, to see how fast they come in.
-const BURST_LINES: u64 = 400_000;
+/// Lines that are written at once, to see how fast they come in: as many as take some twenty seconds, so that the store has to merge
+/// what it takes.
+const BURST_LINES: u64 = 1_500_000;
+/// How fast the file that they are taken from is written, before: no faster than a thread can.
+const BURST_WRITTEN_PER_SECOND: u64 = 200_000;
+/// How often it is looked whether they have: a look takes what is measured.
+const BURST_LOOK: Duration = Duration::from_millis(250);
 /// How long they may take.
 const BURST_WAIT: Duration = Duration::from_secs(300);
 /// Before answers count: connections are made, the engine is warm.
@@ -170,7 +175,8 @@ async fn serving(folder: &Path, port: u16, server: &mut Watched) -> anyhow::Resu
 /// Events a second, from lines that are all there at once.
 async fn burst_rate(store: &Store, path: &Path, month: &Month) -> anyhow::Result<u64> {
     let before = hits(store).await?;
-    let load = Load { per_second: BURST_LINES, tenants: month.tenants, zipf: month.zipf, hot: None };
+    let load =
+        Load { per_second: BURST_WRITTEN_PER_SECOND, tenants: month.tenants, zipf: month.zipf, hot: None };
     let side = path.with_extension("side");
     let writer = Writer::start(&side, load)?;
     while writer.written() < BURST_LINES {
@@ -182,7 +188,7 @@ async fn burst_rate(store: &Store, path: &Path, month: &Month) -> anyhow::Result
     std::io::Write::write_all(&mut std::fs::OpenOptions::new().append(true).open(path)?, &text)?;
     while hits(store).await? - before < lines {
         anyhow::ensure!(started.elapsed() < BURST_WAIT, "{lines} lines did not come in");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(BURST_LOOK).await;
     }
     std::fs::remove_file(side)?;
     Ok((lines as f64 / started.elapsed().as_secs_f64()) as u64)
