@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::ask::{Ask, Params};
 use super::cells::{self, Amount, Cell, Cells};
-use super::memory::Reach;
+use super::memory::{Kept, Reach};
 use super::plan::{self, Asked, Plan, instant};
 use super::rollups::{self, Grouped};
 use super::scope::Table;
@@ -34,6 +34,12 @@ struct GroupedRow {
     keys: Vec<String>,
     counted: i64,
     quantity: i128,
+}
+
+impl Kept for GroupedRow {
+    fn text_bytes(&self) -> usize {
+        self.keys.iter().map(|key| size_of::<String>() + key.len()).sum()
+    }
 }
 
 impl Scoped {

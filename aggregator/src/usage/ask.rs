@@ -46,6 +46,17 @@ impl Params {
         format!("{{{}:{kind}}}", name(self.values.len() - 1))
     }
 
+    /// What all values take, about.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Texts(texts) => texts.iter().map(|text| size_of::<String>() + text.len()).sum(),
+            Value::Number(_) => 0,
+            Value::Numbers(numbers) => numbers.len() * size_of::<i64>(),
+        };
+        self.values.iter().map(|value| size_of::<Value>() + of(value)).sum()
+    }
+
     pub(super) fn text(&mut self, text: &str) -> String {
         self.bind(Value::Text(text.to_owned()), "String")
     }

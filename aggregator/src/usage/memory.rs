@@ -21,10 +21,12 @@ use super::rows::table;
 use super::scope::{REGISTRY, Table};
 use super::{Scope, Source, UsageError};
 
-/// Most rows of an answer that is kept: a larger one is asked for seldom.
-const ROWS_EACH_MAX: usize = 2_000;
-/// Most rows of all that are kept, of some hundred bytes each.
-const ROWS_MAX: usize = 100_000;
+/// Most bytes of a statement and its answer that are kept: larger ones are asked for seldom.
+const BYTES_EACH_MAX: usize = 256 << 10;
+/// Most bytes of all that are kept.
+const BYTES_MAX: usize = 32 << 20;
+/// What an entry takes besides.
+const ENTRY_BYTES: usize = 512;
 
 /// What a statement reads: the weeks of rollups, and the registry of tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +45,29 @@ struct Statement {
     scope: Scope,
 }
 
+impl Statement {
+    fn bytes(&self) -> usize {
+        self.sql.len() + self.params.bytes()
+    }
+}
+
+/// A row that can be kept.
+pub(super) trait Kept: RowOwned + RowRead + Send + Sync + 'static {
+    /// What its texts take, besides itself.
+    fn text_bytes(&self) -> usize;
+}
+
 struct Remembered {
     stamp: u64,
     rows: Arc<dyn Any + Send + Sync>,
-    weight: usize,
+    bytes: usize,
     used: u64,
 }
 
 #[derive(Default)]
 struct Held {
     statements: HashMap<Statement, Remembered>,
-    weight: usize,
+    bytes: usize,
     uses: u64,
 }
 
@@ -133,7 +147,7 @@ impl Memory {
 }
 
 impl Held {
-    fn get<T: Send + Sync + 'static>(&mut self, statement: &Statement) -> Option<(u64, Arc<Vec<T>>)> {
+    fn get<T: Kept>(&mut self, statement: &Statement) -> Option<(u64, Arc<Vec<T>>)> {
         self.uses += 1;
         let remembered = self.statements.get_mut(statement)?;
         remembered.used = self.uses;
@@ -141,19 +155,19 @@ impl Held {
         Some((remembered.stamp, rows))
     }
 
-    fn keep<T: Send + Sync + 'static>(&mut self, statement: Statement, stamp: u64, rows: &Arc<Vec<T>>) {
-        // That there is nothing is an answer, too.
-        let weight = rows.len() + 1;
-        if weight > ROWS_EACH_MAX {
+    fn keep<T: Kept>(&mut self, statement: Statement, stamp: u64, rows: &Arc<Vec<T>>) {
+        let of_rows: usize = rows.iter().map(|row| size_of::<T>() + row.text_bytes()).sum();
+        let bytes = ENTRY_BYTES + statement.bytes() + of_rows;
+        if bytes > BYTES_EACH_MAX {
             return;
         }
         self.uses += 1;
-        let kept = Remembered { stamp, rows: Arc::<Vec<T>>::clone(rows), weight, used: self.uses };
-        self.weight += weight;
+        let kept = Remembered { stamp, rows: Arc::<Vec<T>>::clone(rows), bytes, used: self.uses };
+        self.bytes += bytes;
         if let Some(replaced) = self.statements.insert(statement, kept) {
-            self.weight -= replaced.weight;
+            self.bytes -= replaced.bytes;
         }
-        if self.weight > ROWS_MAX {
+        if self.bytes > BYTES_MAX {
             self.forget_half();
         }
     }
@@ -165,13 +179,13 @@ impl Held {
         let (_, median, _) = used.select_nth_unstable(middle);
         let median = *median;
         self.statements.retain(|_, kept| kept.used > median);
-        self.weight = self.statements.values().map(|kept| kept.weight).sum();
+        self.bytes = self.statements.values().map(|kept| kept.bytes).sum();
     }
 }
 
 impl Ask<'_> {
     /// All rows of a statement, of which some may be known.
-    pub(super) async fn recall<T: RowOwned + RowRead + Send + Sync + 'static>(
+    pub(super) async fn recall<T: Kept>(
         &self,
         sql: &str,
         params: &Params,
@@ -260,25 +274,55 @@ mod tests {
         assert_eq!(before.of(&two), None, "a table without parts may be spread over servers");
     }
 
+    #[derive(clickhouse::Row, serde::Deserialize)]
+    struct Text {
+        text: String,
+    }
+
+    #[derive(clickhouse::Row, serde::Deserialize)]
+    struct Number {
+        #[expect(dead_code)]
+        number: u64,
+    }
+
+    impl Kept for Text {
+        fn text_bytes(&self) -> usize {
+            self.text.len()
+        }
+    }
+
+    impl Kept for Number {
+        fn text_bytes(&self) -> usize {
+            0
+        }
+    }
+
     #[test]
     fn what_was_used_last_is_kept() {
         let mut held = Held::default();
         let statement =
             |nth: usize| Statement { sql: nth.to_string(), params: Params::default(), scope: Scope::All };
-        let rows = Arc::new(vec![0_u8; 999]);
-        for nth in 0..100 {
-            held.keep(statement(nth), nth as u64, &rows);
-            assert!(held.get::<u8>(&statement(0)).is_some());
+        let rows = |bytes: usize| Arc::new(vec![Text { text: "x".repeat(bytes) }]);
+        let each = rows(BYTES_EACH_MAX - 2 * ENTRY_BYTES);
+        let mut most = 0;
+        for nth in 0..200 {
+            held.keep(statement(nth), nth as u64, &each);
+            assert!(held.get::<Text>(&statement(0)).is_some());
+            assert!(held.bytes <= BYTES_MAX, "{}", held.bytes);
+            most = most.max(held.bytes);
         }
-        assert_eq!(held.weight, 100_000);
-        held.keep(statement(100), 100, &rows);
-        assert!(held.weight <= ROWS_MAX / 2 + 1_000, "{}", held.weight);
-        assert!(held.get::<u8>(&statement(0)).is_some() && held.get::<u8>(&statement(100)).is_some());
-        assert!(held.get::<u8>(&statement(1)).is_none());
-        assert!(held.get::<u16>(&statement(0)).is_none(), "rows of another kind");
-        held.keep(statement(200), 1, &Arc::new(vec![0_u8; ROWS_EACH_MAX]));
-        assert!(held.get::<u8>(&statement(200)).is_none());
+        assert!(most > BYTES_MAX / 10 * 9, "{most}");
+        assert!(held.get::<Text>(&statement(199)).is_some());
+        assert!(held.get::<Text>(&statement(1)).is_none());
+        assert!(held.get::<Number>(&statement(0)).is_none(), "rows of another kind");
+        held.keep(statement(200), 1, &rows(BYTES_EACH_MAX));
+        assert!(held.get::<Text>(&statement(200)).is_none(), "too large an answer");
+        let mut params = Params::default();
+        params.texts(&vec!["tenant".to_owned(); BYTES_EACH_MAX / 6]);
+        let long = Statement { params, ..statement(201) };
+        held.keep(long, 1, &rows(1));
+        assert!(!held.statements.keys().any(|kept| kept.sql == "201"), "too large a question");
         let other = Statement { scope: Scope::tenant("acme"), ..statement(0) };
-        assert!(held.get::<u8>(&other).is_none(), "another one's");
+        assert!(held.get::<Text>(&other).is_none(), "another one's");
     }
 }

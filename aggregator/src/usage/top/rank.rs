@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::usage::ask::Ask;
 use crate::usage::cells::{Amount, Cell, adds_up};
 use crate::usage::lists::Lists;
-use crate::usage::memory::Reach;
+use crate::usage::memory::{Kept, Reach};
 use crate::usage::plan::Plan;
 use crate::usage::rollups::{self, Grouped};
 use crate::usage::{Source, UsageError, raw};
@@ -60,6 +60,18 @@ struct RankedRow {
     amount: i128,
     events_before: i64,
     amount_before: i128,
+}
+
+impl Kept for SumRow {
+    fn text_bytes(&self) -> usize {
+        self.key.len()
+    }
+}
+
+impl Kept for RankedRow {
+    fn text_bytes(&self) -> usize {
+        self.name.len()
+    }
 }
 
 /// Whether there is a span to compare with: the first of two.
