@@ -20,6 +20,7 @@ use rentroll_engines::log::{LogError, SharedLog};
 use rentroll_engines::store::Store;
 use rentroll_schemas::meter::LiveMeters;
 use rentroll_schemas::topics::Topic;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, LogKind};
@@ -412,14 +413,38 @@ fn aggregator_setup(
     })
 }
 
-/// Waits for Ctrl-C or SIGTERM.
+/// Listens for Ctrl-C and SIGTERM, from when it is made on: before that they end the process at once.
+pub struct AskedToStop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl AskedToStop {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub fn listen() -> std::io::Result<AskedToStop> {
+        Ok(AskedToStop {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for one of them.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM, from now on.
 ///
 /// # Errors
 /// If signals cannot be listened for.
 pub async fn asked_to_stop() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-        _ = terminate.recv() => Ok(()),
-    }
+    AskedToStop::listen().context("cannot listen for signals")?.asked().await;
+    Ok(())
 }

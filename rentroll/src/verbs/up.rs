@@ -1,5 +1,6 @@
 //! `rentroll up`, `collect`, `aggregate`, `serve`: the long-running parts, together or apart.
 
+use anyhow::Context as _;
 use rentroll_collector::collect::Mode;
 
 use crate::cli::{Exit, WrongUse};
@@ -71,12 +72,14 @@ pub async fn run(context: &Context, mode: Mode, parts: Parts) -> anyhow::Result<
         .into());
     }
     let mut system = System::start(&config, parts, mode).await?;
+    // Before it says that it runs: who reads that may ask it to stop.
+    let mut stop = services::AskedToStop::listen().context("cannot listen for signals")?;
     announce(&config, &system, parts);
     if mode.once {
         let shown = progress::Shown::start(system.progress.clone());
         let drained = tokio::select! {
             drained = system.drain() => drained,
-            asked = services::asked_to_stop() => asked,
+            () = stop.asked() => Ok(()),
         };
         output::note(&shown.finish());
         let stopped = system.stop().await;
@@ -85,7 +88,7 @@ pub async fn run(context: &Context, mode: Mode, parts: Parts) -> anyhow::Result<
     }
     let failed = tokio::select! {
         failure = system.until_failure() => failure.map(|never| match never {}),
-        asked = services::asked_to_stop() => asked,
+        () = stop.asked() => Ok(()),
     };
     output::note("stopping");
     let stopped = system.stop().await;
