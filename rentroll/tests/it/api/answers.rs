@@ -1,5 +1,8 @@
 //! Answers and refusals, by hand.
 
+use std::time::Duration;
+
+use rentroll_testing::wait_until;
 use serde_json::{Value, json};
 
 use super::{SPAN, Served, event, json as read};
@@ -73,6 +76,14 @@ fn forms(served: &Served) {
         let headers = [&[("authorization", bearer.as_str())], more].concat();
         served.exchange("GET", &path, &headers, "")
     };
+    // How fresh the store is stands in each answer, and is looked up once a second: until all is stored and that is known, two answers
+    // may differ by it.
+    let all = wait_until(Duration::from_secs(60), || {
+        let events = read(&served.get("/api/v1/events", &served.service));
+        (events["events"].as_array()?.len() == 4).then_some(())
+    });
+    assert!(all.is_some(), "{}", served.running.said());
+    std::thread::sleep(Duration::from_millis(1_200));
     let csv = with(&[("accept", "text/csv")]);
     assert!(csv.header("content-type").unwrap().starts_with("text/csv"), "{csv:?}");
     let lines: Vec<&str> = csv.body.lines().collect();
