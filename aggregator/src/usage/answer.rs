@@ -133,15 +133,10 @@ impl Ask<'_> {
         if !plan.is_in_rollups() {
             return self.measured(plan, raw::grouped(self, plan, rolls).await?, rolls).await;
         }
-        let mut lists = self.lists_as_all().await?;
-        loop {
-            let grouped = rollups::grouped(self, plan, &lists).await?;
-            let error = match self.measured(plan, grouped, rolls).await {
-                Ok(measured) => return Ok(measured),
-                Err(error) => error,
-            };
-            lists = self.lists_after(&lists, &error).await?.ok_or(error)?;
-        }
+        self.by_lists(|lists| async move {
+            self.measured(plan, rollups::grouped(self, plan, &lists).await?, rolls).await
+        })
+        .await
     }
 
     async fn measured(&self, plan: &Plan, grouped: Grouped, rolls: bool) -> Result<Measured, UsageError> {

@@ -66,26 +66,22 @@ impl Lists {
 }
 
 impl Ask<'_> {
-    /// The lists that are known, to be taken for all: see [`Ask::lists_after`].
-    pub(super) async fn lists_as_all(&self) -> Result<Lists, UsageError> {
-        Ok(Lists { are_all: true, ..self.lists().await? })
-    }
-
-    /// What to ask with after a statement found a list that is none of these: those that are known by now, or a look at each row if
-    /// they are no others. `None` if it failed for another reason.
-    pub(super) async fn lists_after(
+    /// Asks with the lists that are known, taken for all that there are. If that finds another one it is asked again: with those that
+    /// are known by then, or with a look at each row if these are no others.
+    pub(super) async fn by_lists<T, F: Future<Output = Result<T, UsageError>>>(
         &self,
-        lists: &Lists,
-        error: &UsageError,
-    ) -> Result<Option<Lists>, UsageError> {
-        let is_of_list = matches!(error, UsageError::Store(StoreError::Refused { code: THROWN, .. }));
-        if !lists.are_all || !is_of_list {
-            return Ok(None);
+        ask: impl Fn(Lists) -> F,
+    ) -> Result<T, UsageError> {
+        let mut lists = Lists { are_all: true, ..self.lists().await? };
+        loop {
+            match ask(lists.clone()).await {
+                Err(UsageError::Store(StoreError::Refused { code: THROWN, .. })) if lists.are_all => {}
+                answer => return answer,
+            }
+            *self.known_lists().0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let now = self.lists().await?;
+            lists = Lists { are_all: now.known != lists.known, ..now };
         }
-        *self.known_lists().0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let now = self.lists_as_all().await?;
-        let are_same = now == *lists;
-        Ok(Some(Lists { are_all: !are_same, ..now }))
     }
 
     /// The lists that are known, with all others looked for.

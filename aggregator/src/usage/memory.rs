@@ -8,11 +8,12 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use chrono::{Datelike, NaiveDate, TimeDelta};
+use chrono::Weekday;
 use clickhouse::{RowOwned, RowRead};
 
 use super::ask::{Ask, Params};
@@ -32,8 +33,8 @@ const ENTRY_BYTES: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reach {
     tables: Vec<&'static str>,
-    /// Mondays: of the first week, and the first day after the last one, as partitions are named.
-    weeks: (String, String),
+    /// The Mondays of the first week and of the last, as partitions are named.
+    weeks: RangeInclusive<String>,
     needs_registry: bool,
 }
 
@@ -99,14 +100,10 @@ impl Reach {
         if read_from.contains(&Source::Events) {
             return None;
         }
-        let monday = |at: i64| {
-            let day = instant(at).date_naive();
-            day - TimeDelta::days(day.weekday().num_days_from_monday().into())
-        };
-        let (first, last): (NaiveDate, NaiveDate) = (monday(plan.cut.from()), monday(plan.cut.to() - 1));
+        let monday = |at: i64| instant(at).date_naive().week(Weekday::Mon).first_day().to_string();
         Some(Reach {
             tables: read_from.iter().map(|source| table(*source).name()).collect(),
-            weeks: (first.to_string(), (last + TimeDelta::days(1)).to_string()),
+            weeks: monday(plan.cut.from())..=monday(plan.cut.to() - 1),
             needs_registry: plan.needs_registry(),
         })
     }
@@ -120,12 +117,11 @@ impl Stamps {
         if reach.tables.iter().filter(has_parts).count() < reach.tables.len() {
             return None;
         }
-        let (from, to) = (reach.weeks.0.as_str(), reach.weeks.1.as_str());
         let mut hasher = DefaultHasher::new();
         for stamped @ (table, partition, _) in &self.0 {
             let is_read = match table == REGISTRY {
                 true => reach.needs_registry,
-                false => reach.tables.contains(&table.as_str()) && (from..to).contains(&partition.as_str()),
+                false => reach.tables.contains(&table.as_str()) && reach.weeks.contains(partition),
             };
             if is_read {
                 stamped.hash(&mut hasher);
@@ -176,8 +172,7 @@ impl Held {
     fn forget_half(&mut self) {
         let mut used: Vec<u64> = self.statements.values().map(|kept| kept.used).collect();
         let middle = used.len() / 2;
-        let (_, median, _) = used.select_nth_unstable(middle);
-        let median = *median;
+        let median = *used.select_nth_unstable(middle).1;
         self.statements.retain(|_, kept| kept.used > median);
         self.bytes = self.statements.values().map(|kept| kept.bytes).sum();
     }
@@ -242,7 +237,7 @@ mod tests {
     use super::*;
 
     fn reach(tables: &[&'static str], from: &str, to: &str, needs_registry: bool) -> Reach {
-        Reach { tables: tables.to_vec(), weeks: (from.to_owned(), to.to_owned()), needs_registry }
+        Reach { tables: tables.to_vec(), weeks: from.to_owned()..=to.to_owned(), needs_registry }
     }
 
     fn stamps(of: &[(&str, &str, u64)]) -> Stamps {
@@ -258,7 +253,7 @@ mod tests {
             ("rollup_day", "2026-10-12", 2),
             ("rollup_hour", "2026-10-05", 3),
         ]);
-        let week = reach(&["rollup_day"], "2026-10-05", "2026-10-06", false);
+        let week = reach(&["rollup_day"], "2026-10-05", "2026-10-05", false);
         for (other, is_same) in [
             (stamps(&[("rollup_day", "2026-10-05", 1), ("rollup_day", "2026-10-12", 9)]), true),
             (stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]), true),
@@ -270,7 +265,7 @@ mod tests {
         let registry = Reach { needs_registry: true, ..week.clone() };
         let changed = stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]);
         assert_ne!(before.of(&registry), changed.of(&registry));
-        let two = reach(&["rollup_day", "rollup_minute"], "2026-10-05", "2026-10-06", false);
+        let two = reach(&["rollup_day", "rollup_minute"], "2026-10-05", "2026-10-05", false);
         assert_eq!(before.of(&two), None, "a table without parts may be spread over servers");
     }
 

@@ -75,8 +75,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The statement of a question about few tenants, or a short time, that one table answers: to plan a statement takes longer than to run this one, so
-    /// that it has no more in it than it needs.
+    /// The statement of a question about few tenants, or a short time, that one table answers: to plan a statement takes longer than
+    /// to run this one, so that it has no more in it than it needs.
     fn at_once(&mut self, parts: &[Part]) -> Option<String> {
         let plan = self.plan;
         let [part] = parts else { return None };

@@ -96,6 +96,27 @@ impl MeterRows {
     }
 }
 
+/// The places that a meter has in lists that are known: a condition of the rows of each, and its total in them.
+fn places(meter: &str, lists: &Lists, params: &mut Params) -> Vec<(String, String)> {
+    let mut places = Vec::new();
+    for nth in 0..PACKED_MAX {
+        let with = lists.with(meter, nth);
+        if !with.is_empty() {
+            places.push((format!("meters IN {}", params.texts(&with)), format!("total_{}", nth + 1)));
+        }
+    }
+    places
+}
+
+/// The total of a row of one of these places, or `otherwise`.
+fn total_of(places: &[(String, String)], otherwise: &str) -> String {
+    if places.is_empty() {
+        return otherwise.to_owned();
+    }
+    let cases: String = places.iter().map(|(condition, total)| format!("{condition}, {total}, ")).collect();
+    format!("multiIf({cases}{otherwise})")
+}
+
 /// The rows of a meter in lists that are known, if these are to be taken for all and it is in some: a row of another list makes the
 /// statement fail. For few rows: to look at the list of each takes longer, where they are many, than to read others besides.
 pub(super) fn all_rows(
@@ -104,40 +125,26 @@ pub(super) fn all_rows(
     lists: &Lists,
     params: &mut Params,
 ) -> Option<MeterRows> {
-    let with: Vec<Vec<String>> = (0..PACKED_MAX).map(|nth| lists.with(meter, nth)).collect();
-    let all: Vec<String> = with.concat();
-    if !lists.are_all() || all.is_empty() {
+    if !lists.are_all() {
         return None;
     }
-    let mut places = with.iter().enumerate().filter(|(_, with)| !with.is_empty());
-    let (last, _) = places.next_back()?;
-    let mut total = format!("total_{}", last + 1);
-    let cases: String =
-        places.map(|(nth, with)| format!("meters IN {}, total_{}, ", params.texts(with), nth + 1)).collect();
-    if !cases.is_empty() {
-        total = format!("multiIf({cases}{total})");
-    }
+    let places = places(meter, lists, params);
+    let ((_, last), others) = places.split_last()?;
+    let value = value.column(&total_of(others, last));
     let without = lists.without(meter);
     let condition =
         if without.is_empty() { "1".to_owned() } else { format!("meters NOT IN {}", params.texts(&without)) };
-    let events = format!("toInt64(events + throwIf(meters NOT IN {}))", params.texts(&all));
-    Some(MeterRows { condition, events, value: value.column(&total) })
+    let known: Vec<&str> = places.iter().map(|(condition, _)| condition.as_str()).collect();
+    let events = format!("toInt64(events + throwIf(NOT ({})))", known.join(" OR "));
+    Some(MeterRows { condition, events, value })
 }
 
 /// The rows of a meter in a rollup table. Those of lists that are known are found by the sort key; all others are looked at, of which
 /// there are hardly any.
 fn meter_rows(meter: &str, value: RowValue, lists: &Lists, params: &mut Params) -> Vec<MeterRows> {
-    let mut rows = Vec::new();
-    for nth in 0..PACKED_MAX {
-        let with = lists.with(meter, nth);
-        if !with.is_empty() {
-            let condition = format!("meters IN {}", params.texts(&with));
-            rows.push(MeterRows::of(condition, value.column(&format!("total_{}", nth + 1))));
-        }
-    }
-    let (condition, total) = unknown_rows(meter, lists, params);
-    rows.push(MeterRows::of(condition, value.column(&total)));
-    rows
+    let mut rows = places(meter, lists, params);
+    rows.push(unknown_rows(meter, lists, params));
+    rows.into_iter().map(|(condition, total)| MeterRows::of(condition, value.column(&total))).collect()
 }
 
 /// As [`meter_rows`], all under one condition.
@@ -150,19 +157,11 @@ pub(super) fn meter_rows_at_once(
     if let Some(rows) = all_rows(meter, value, lists, params) {
         return rows;
     }
-    let (mut conditions, mut cases) = (Vec::new(), String::new());
-    for nth in 0..PACKED_MAX {
-        let with = lists.with(meter, nth);
-        if !with.is_empty() {
-            let condition = format!("meters IN {}", params.texts(&with));
-            cases.push_str(&format!("{condition}, total_{}, ", nth + 1));
-            conditions.push(condition);
-        }
-    }
-    let (condition, total) = unknown_rows(meter, lists, params);
-    conditions.push(format!("({condition})"));
-    let total = if cases.is_empty() { total } else { format!("multiIf({cases}{total})") };
-    MeterRows::of(format!("({})", conditions.join(" OR ")), value.column(&total))
+    let places = places(meter, lists, params);
+    let (unknown, total) = unknown_rows(meter, lists, params);
+    let mut condition: String = places.iter().map(|(condition, _)| format!("{condition} OR ")).collect();
+    condition.push_str(&format!("({unknown})"));
+    MeterRows::of(format!("({condition})"), value.column(&total_of(&places, &total)))
 }
 
 /// The condition of a meter's rows in lists that are not known, and its total in them.

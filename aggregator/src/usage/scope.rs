@@ -106,25 +106,31 @@ impl Scope {
             Table::Rejects => ("*", "rejects FINAL"),
             // Nothing in them is a tenant's: of what is seen of events, the place in the log leads to the time.
             Table::Batches => {
-                return "(SELECT topic, partition, first, written_at FROM batches WHERE state = 1)"
-                    .to_owned();
+                return format!(
+                    "(SELECT topic, partition, first, written_at FROM {} WHERE state = 1)",
+                    table.name()
+                );
             }
             // One time of the whole store: how fresh it is.
             Table::Arrivals => {
-                return "(SELECT count() AS events, max(arrived_at) AS newest FROM events)".to_owned();
+                return format!(
+                    "(SELECT count() AS events, max(arrived_at) AS newest FROM {})",
+                    table.name()
+                );
             }
             Table::Parts => {
                 return format!(
                     "(SELECT table, partition, cityHash64(name, modification_time, bytes_on_disk) AS stamp \
-                     FROM system.parts WHERE active AND database = currentDatabase() \
+                     FROM {} WHERE active AND database = currentDatabase() \
                      AND table IN ('{}', '{}', '{}', '{}'))",
+                    table.name(),
                     Table::Minutes.name(),
                     Table::Hours.name(),
                     Table::Days.name(),
                     REGISTRY
                 );
             }
-            Table::Lists => return "mergeTreeIndex(currentDatabase(), rollup_day)".to_owned(),
+            Table::Lists => return format!("mergeTreeIndex(currentDatabase(), {})", table.name()),
         };
         match self {
             Scope::All if table == Table::Rejects => format!("(SELECT {columns} FROM {name})"),

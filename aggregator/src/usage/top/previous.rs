@@ -1,6 +1,6 @@
 //! The span that comes before another one, as people mean it: before October that is September, and not the 31 days before.
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use chrono_tz::Tz;
 use rentroll_schemas::period::start_of_day;
 
@@ -18,9 +18,7 @@ pub(super) fn begins(from: DateTime<Utc>, to: DateTime<Utc>, zone: Tz) -> DateTi
         };
         start_of_day(before, zone).filter(|begins| begins.timestamp() % 60 == 0)
     };
-    by_calendar().unwrap_or_else(|| {
-        from.checked_sub_signed(to - from).unwrap_or(DateTime::<Utc>::MIN_UTC + TimeDelta::days(1))
-    })
+    by_calendar().unwrap_or_else(|| from - (to - from))
 }
 
 /// The day that begins then.

@@ -114,27 +114,21 @@ impl Pair {
 impl Ask<'_> {
     /// The `rows` keys that have most.
     pub(super) async fn rank(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
-        let mut lists = self.lists_as_all().await?;
-        loop {
-            let ranked = match plan.meter.aggregation {
-                Aggregation::Count | Aggregation::Sum | Aggregation::Rate => {
-                    self.rank_sums(plan, rows, &lists).await
-                }
-                Aggregation::Min | Aggregation::Max => self.rank_extremes(plan, rows, &lists).await,
-                _ => return self.rank_here(plan, rows).await,
-            };
-            let error = match ranked {
-                Ok(ranked) => return Ok(ranked),
-                Err(error) => error,
-            };
-            lists = self.lists_after(&lists, &error).await?.ok_or(error)?;
+        match plan.meter.aggregation {
+            Aggregation::Count | Aggregation::Sum | Aggregation::Rate => {
+                self.by_lists(|lists| self.rank_sums(plan, rows, lists)).await
+            }
+            Aggregation::Min | Aggregation::Max => {
+                self.by_lists(|lists| self.rank_extremes(plan, rows, lists)).await
+            }
+            _ => self.rank_here(plan, rows).await,
         }
     }
 
     /// Lets the store rank what adds up: of a hundred thousand tenants only those that are asked for come back, each with the sums
     /// over all, of which theirs are taken away for the rest.
-    async fn rank_sums(&self, plan: &Plan, rows: usize, lists: &Lists) -> Result<Ranked, UsageError> {
-        let mut paired = self.paired(plan, lists).await?;
+    async fn rank_sums(&self, plan: &Plan, rows: usize, lists: Lists) -> Result<Ranked, UsageError> {
+        let mut paired = self.paired(plan, &lists).await?;
         let limit = paired.params.number(rows as i64);
         let sql = format!(
             "SELECT key, n AS events, q AS amount, n_before AS events_before, q_before AS amount_before, \
@@ -165,8 +159,8 @@ impl Ask<'_> {
     }
 
     /// Lets the store rank extremes, and take that of the rest.
-    async fn rank_extremes(&self, plan: &Plan, rows: usize, lists: &Lists) -> Result<Ranked, UsageError> {
-        let mut paired = self.paired(plan, lists).await?;
+    async fn rank_extremes(&self, plan: &Plan, rows: usize, lists: Lists) -> Result<Ranked, UsageError> {
+        let mut paired = self.paired(plan, &lists).await?;
         let aggregate = rollups::aggregate(plan);
         let rows = paired.params.number(rows as i64);
         let sql = format!(

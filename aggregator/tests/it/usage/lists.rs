@@ -4,6 +4,7 @@ use rentroll_aggregator::usage::top::Top;
 use rentroll_aggregator::usage::{Group, Query, Scope, Scoped, Window};
 
 use super::aggregations::METERS;
+use super::top::top;
 use super::world::{World, at, parse};
 
 async fn send(world: &mut World, id: &str) {
@@ -27,18 +28,7 @@ async fn counted(usage: &Scoped, meter: &str) -> Vec<u64> {
     ] {
         counted.push(usage.query(&query).await.unwrap().rows.iter().map(|row| row.events).sum());
     }
-    let top = Top {
-        meter: meter.to_owned(),
-        from: whole().from,
-        to: whole().to,
-        by: Group::Tenant,
-        rows: 10,
-        tenants: Vec::new(),
-        organisations: Vec::new(),
-        filters: Vec::new(),
-        compare: true,
-        zone: chrono_tz::Tz::UTC,
-    };
+    let top = Top { from: whole().from, to: whole().to, ..top(meter, Group::Tenant, 10) };
     counted.push(usage.top(&top).await.unwrap().total.events);
     counted
 }

@@ -4,6 +4,7 @@ use rentroll_aggregator::usage::top::Top;
 use rentroll_aggregator::usage::{Answer, Group, Query, Scope, Scoped, Window};
 
 use super::aggregations::METERS;
+use super::top::top;
 use super::world::{World, at};
 
 /// Events of two weeks.
@@ -95,18 +96,7 @@ async fn what_is_remembered_ends_with_what_the_registry_says() {
     world.register("other", "2026-01-01 00:00:00", "south", "pro", "a").await;
     assert_eq!((organisations().await, usage.recalled()), (vec![of("north", 1), of("south", 2)], 1));
 
-    let top = |by: Group| Top {
-        meter: "requests".to_owned(),
-        from: week().from,
-        to: week().to,
-        by,
-        rows: 10,
-        tenants: Vec::new(),
-        organisations: Vec::new(),
-        filters: Vec::new(),
-        compare: true,
-        zone: chrono_tz::Tz::UTC,
-    };
+    let top = |by: Group| Top { from: week().from, to: week().to, ..top("requests", by, 10) };
     for by in [Group::Tenant, Group::Organisation] {
         let first = all.top(&top(by.clone())).await.unwrap();
         let before = usage.recalled();

@@ -13,7 +13,7 @@ use super::world::{Dice, World, at};
 
 const DAY: i64 = 86_400;
 
-fn top(meter: &str, by: Group, rows: usize) -> Top {
+pub(super) fn top(meter: &str, by: Group, rows: usize) -> Top {
     Top {
         meter: meter.to_owned(),
         from: at("2026-10-22T00:00:00Z"),
