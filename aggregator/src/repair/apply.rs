@@ -289,30 +289,33 @@ fn token(table: Table, span: Span, differences: &[&Difference], salt: u64) -> St
     format!("repair:{}:{from}:{to}:{salt}:{}", table.name(), hasher.finalize().to_hex())
 }
 
+/// In one statement whatever the meters: each rewrites what is left of every part, and its waiting for that is most of a
+/// repair.
 async fn delete(store: &Store, table: Table, cells: &[&Difference]) -> Result<(), RepairError> {
     let mut by_meter: BTreeMap<&str, Vec<(&str, i64, &str)>> = BTreeMap::new();
     for cell in cells {
         let key = (cell.tenant.as_str(), cell.bucket.timestamp(), cell.dimensions.as_str());
         by_meter.entry(&cell.meter).or_default().push(key);
     }
-    for (meter, keys) in by_meter {
+    let of_meter = |n: usize| {
+        format!(
+            "has(splitByChar('\\0', toString(meters)), {{meter_{n}:String}}) AND tenant IN {{tenants_{n}:Array(String)}} AND \
+             has(arrayZip({{tenants_{n}:Array(String)}}, {{buckets_{n}:Array(UInt32)}}, {{dimensions_{n}:Array(String)}}), \
+             (tenant, toUnixTimestamp(bucket), dimensions))"
+        )
+    };
+    let any: Vec<String> = (0..by_meter.len()).map(|n| format!("({})", of_meter(n))).collect();
+    let sql = format!("DELETE FROM {} WHERE {}", table.rows(), any.join(" OR "));
+    let mut query = store.client().query(&sql).with_setting("lightweight_deletes_sync", "2");
+    for (n, (meter, keys)) in by_meter.into_iter().enumerate() {
         let tenants: Vec<&str> = keys.iter().map(|key| key.0).collect();
         let buckets: Vec<u32> = keys.iter().map(|key| key.1.clamp(0, i64::from(u32::MAX)) as u32).collect();
         let dimensions: Vec<&str> = keys.iter().map(|key| key.2).collect();
-        let sql = format!(
-            "DELETE FROM {} WHERE has(splitByChar('\\0', toString(meters)), {{meter:String}}) AND tenant IN {{tenants:Array(String)}} AND \
-             has(arrayZip({{tenants:Array(String)}}, {{buckets:Array(UInt32)}}, {{dimensions:Array(String)}}), \
-             (tenant, toUnixTimestamp(bucket), dimensions))",
-            table.rows()
-        );
-        let query = store.client().query(&sql).param("meter", meter).param("tenants", tenants);
-        let query = query.param("buckets", buckets).param("dimensions", dimensions);
-        query
-            .with_setting("lightweight_deletes_sync", "2")
-            .execute()
-            .await
-            .map_err(|error| store.error(error))?;
+        query = query.param(&format!("meter_{n}"), meter).param(&format!("tenants_{n}"), tenants);
+        query = query.param(&format!("buckets_{n}"), buckets);
+        query = query.param(&format!("dimensions_{n}"), dimensions);
     }
+    query.execute().await.map_err(|error| store.error(error))?;
     Ok(())
 }
 

@@ -42,9 +42,9 @@ const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("max_partitions_per_insert_block", "0"),
 ];
 
-/// How far inserts stand back behind questions in the embedded engine, where its process may set it (CAP_SYS_NICE): people wait for
-/// the ones, and the others have seconds.
-const NICE_OF_INSERTS: (&str, &str) = ("os_threads_nice_value_query", "5");
+/// How far inserts stand back behind questions in the embedded engine, where its process may set it (CAP_SYS_NICE):
+/// people wait for the ones, and the others have seconds. Less far than merges.
+const NICE_OF_INSERTS: (&str, &str) = ("os_threads_nice_value_query", "2");
 
 /// Table settings on which exactly-once storage stands: name, least value that will do, value to give.
 const TABLE_SETTINGS: &[(&str, u64, &str)] = &[

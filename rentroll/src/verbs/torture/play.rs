@@ -24,8 +24,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(240);
 /// Nothing more is coming when nothing came for this long.
 const QUIET: Duration = Duration::from_millis(1_500);
 /// What is found to differ may still be on its way to being repaired, as long as there are hours to check and one is
-/// checked within this: each takes some statements, and seconds on an overloaded machine…
-const REPAIR_STEP_MAX: Duration = Duration::from_secs(60);
+/// checked within this: each takes some statements and waits for deletions, minutes on an overloaded machine…
+const REPAIR_STEP_MAX: Duration = RECOVERY_MAX;
 /// …and no longer than this in all.
 const REPAIR_MAX: Duration = Duration::from_secs(900);
 /// Between two looks while it is.
