@@ -13,18 +13,31 @@ use super::verdict::Judges;
 use super::{CorrectedBy, FoundEvent, LogPlace, Verdict};
 use crate::usage::UsageError;
 use crate::usage::ask::{Ask, Params};
-use crate::usage::raw::in_span_micros;
 use crate::usage::scope::Table;
 
-/// A key, and what leads to its row.
+/// What a search found.
 pub(super) struct Located {
     pub(super) key: Key,
     pub(super) tenant: String,
-    pub(super) kind: String,
+    /// Of a stored event its row: they are found with it.
+    pub(super) stored: Option<StoredRow>,
 }
 
+/// A row of `events`.
+pub(super) struct StoredRow {
+    row: EventRow,
+    /// Of several rows of one identity the one that arrived first counts: as `effective` has it.
+    is_first: bool,
+}
+
+/// The columns of an [`EventRow`].
+pub(super) const EVENT_COLUMNS: &str = "lower(hex(identity)) AS identity_hex, tenant, type AS kind, source, id AS event_id, \
+    toUnixTimestamp64Micro(time) AS moment, toUnixTimestamp64Milli(arrived_at) AS arrived, \
+    toUInt8(correction = 'voids') AS is_void, toString(log_topic) AS topic, log_partition, log_batch, \
+    measures AS numbers, dimensions AS texts";
+
 #[derive(Row, Deserialize)]
-struct EventRow {
+pub(super) struct EventRow {
     identity_hex: String,
     tenant: String,
     kind: String,
@@ -101,42 +114,13 @@ impl Reader<'_> {
         if located.is_empty() {
             return Ok(Vec::new());
         }
-        let mut params = Params::default();
-        let column =
-            |of: fn(&Located) -> String| located.iter().map(|located| of(located)).collect::<Vec<_>>();
-        let tenants = params.texts(&column(|located| located.tenant.clone()));
-        let kinds = params.texts(&column(|located| located.kind.clone()));
-        let times = params.numbers(located.iter().map(|located| located.key.moment).collect());
-        let sql = format!(
-            "SELECT lower(hex(identity)) AS identity_hex, tenant, type AS kind, source, id AS event_id, \
-             toUnixTimestamp64Micro(time) AS moment, toUnixTimestamp64Milli(arrived_at) AS arrived, \
-             toUInt8(correction = 'voids') AS is_void, toString(log_topic) AS topic, log_partition, log_batch, \
-             measures AS numbers, dimensions AS texts FROM {} \
-             WHERE {} AND (tenant, type, time) IN (SELECT one.1, one.2, fromUnixTimestamp64Micro(one.3) FROM (\
-             SELECT arrayJoin(arrayZip({tenants}, {kinds}, {times})) AS one))",
-            self.ask.scope().table(Table::Events),
-            around(located, &mut params),
-        );
-        let (rows, mut corrections) =
-            tokio::try_join!(self.ask.fetch::<EventRow>(&sql, &params), self.corrections(located))?;
-        let rows: BTreeMap<Key, EventRow> = rows.into_iter().map(|row| (key(&row), row)).collect();
-        // Of several rows of one identity the one that arrived first counts: as `effective` has it.
-        let mut first: HashMap<&str, &Key> = HashMap::new();
-        for key in rows.keys() {
-            let order = |key: &Key| (key.arrived, key.partition, key.batch);
-            let held = first.entry(&key.identity).or_insert(key);
-            if order(key) < order(held) {
-                *held = key;
-            }
-        }
-        let mut found = Vec::with_capacity(located.len());
-        for Located { key, .. } in located {
-            let Some(row) = rows.get(key) else { continue };
-            let corrected_by = corrections.remove(&key.identity).unwrap_or_default();
-            let is_first = first.get(key.identity.as_str()).is_none_or(|first| *first == key);
-            found.push((key.clone(), self.event(row, corrected_by, is_first)));
-        }
-        Ok(found)
+        let mut corrections = self.corrections(located).await?;
+        let found = |located: &&Located| {
+            let StoredRow { row, is_first } = located.stored.as_ref()?;
+            let corrected_by = corrections.remove(&located.key.identity).unwrap_or_default();
+            Some((located.key.clone(), self.event(row, corrected_by, *is_first)))
+        };
+        Ok(located.iter().filter_map(found).collect())
     }
 
     fn event(&self, row: &EventRow, corrected_by: Vec<CorrectedBy>, is_first: bool) -> FoundEvent {
@@ -356,6 +340,26 @@ impl Reader<'_> {
     }
 }
 
+/// All rows of a time, with their keys.
+pub(super) fn located(rows: Vec<EventRow>) -> Vec<Located> {
+    let keys: Vec<Key> = rows.iter().map(key).collect();
+    let arrival = |key: &Key| (key.arrived, key.partition, key.batch);
+    let mut first: HashMap<&str, _> = HashMap::new();
+    for key in &keys {
+        let held = first.entry(&key.identity).or_insert_with(|| arrival(key));
+        *held = arrival(key).min(*held);
+    }
+    let is_first: Vec<bool> =
+        keys.iter().map(|key| first.get(&*key.identity) == Some(&arrival(key))).collect();
+    let each = rows.into_iter().zip(keys).zip(is_first);
+    each.map(|((row, key), is_first)| Located {
+        key,
+        tenant: row.tenant.clone(),
+        stored: Some(StoredRow { row, is_first }),
+    })
+    .collect()
+}
+
 fn key(row: &EventRow) -> Key {
     Key {
         moment: row.moment,
@@ -371,17 +375,6 @@ fn key(row: &EventRow) -> Key {
 fn tenants_of(located: &[&Located]) -> Vec<String> {
     let tenants: BTreeSet<&String> = located.iter().map(|located| &located.tenant).collect();
     tenants.into_iter().cloned().collect()
-}
-
-/// The condition that a row is somewhere between these: by it whole parts are passed over. An event arrived not much before its time.
-fn around(located: &[&Located], params: &mut Params) -> String {
-    let times = || located.iter().map(|located| located.key.moment);
-    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
-    format!(
-        "tenant IN {} AND {}",
-        params.texts(&tenants_of(located)),
-        in_span_micros(first, last.saturating_add(1), params)
-    )
 }
 
 /// The conditions that find rows by their identities and their arrivals.

@@ -7,7 +7,7 @@ use rentroll_schemas::window::FUTURE;
 use serde::Deserialize;
 
 use super::cursor::Key;
-use super::page::{self, Located};
+use super::page::{self, EVENT_COLUMNS, Located};
 use super::verdict::{self, Judges, STORED};
 use super::{EVENTS_MAX, EventPage, EventQuery, Order, Verdict};
 use crate::usage::ask::{Ask, Params};
@@ -35,7 +35,6 @@ struct KeyRow {
     log_partition: u16,
     log_batch: u64,
     tenant: String,
-    kind: String,
 }
 
 impl Scoped {
@@ -249,7 +248,7 @@ impl<'a> Search<'a> {
                 batch: row.log_batch,
             },
             tenant: row.tenant,
-            kind: row.kind,
+            stored: None,
         };
         Ok(rows.into_iter().map(located).collect())
     }
@@ -283,20 +282,25 @@ impl<'a> Search<'a> {
         };
         let base = conditions.join(" AND ");
         conditions.extend(verdict::sql(self.ask, &self.wanted, &self.judges, &tenants, &base));
-        conditions.extend(self.after_time(after, &mut params));
         let table = self.ask.scope().table(Table::Events);
-        let conditions = conditions.join(" AND ");
-        // Times alone are read first: what tells events of one time apart is made of few.
+        let all = conditions.join(" AND ");
+        conditions.extend(self.after_time(after, &mut params));
+        let further = conditions.join(" AND ");
+        // Times alone are read first, and then whatever has one of those: copies of an event are told from it by the rows
+        // of its time, of which some may have been on the page before, and some may be on the next.
         let (bound, sign, direction) =
             if self.is_newest_first() { ("min", ">=", "DESC") } else { ("max", "<=", "ASC") };
-        let rows = format!(
-            "{table} WHERE {conditions} AND time {sign} (SELECT {bound}(time) FROM (\
-             SELECT time FROM {table} WHERE {conditions} ORDER BY time {direction} LIMIT {limit}))"
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM {table} WHERE {all} AND time {sign} (SELECT {bound}(time) FROM (\
+             SELECT time FROM {table} WHERE {further} ORDER BY time {direction} LIMIT {limit}))"
         );
-        let columns = "toUnixTimestamp64Micro(time) AS moment, lower(hex(identity)) AS identity_hex, \
-                       toUnixTimestamp64Milli(arrived_at) AS arrived, log_partition, log_batch, tenant, type AS kind";
-        let sql = self.ordered(EVENTS, None, limit, columns, &rows, &mut params);
-        self.fetch(&sql, &params).await
+        let mut found = page::located(self.ask.fetch(&sql, &params).await?);
+        found.retain(|located| match after {
+            None => true,
+            Some(after) if self.is_newest_first() => located.key < *after,
+            Some(after) => located.key > *after,
+        });
+        Ok(found)
     }
 
     /// The condition that a row of `events` is after a key: only of those of its time more is looked at.
@@ -345,9 +349,9 @@ impl<'a> Search<'a> {
         limit: usize,
         params: &mut Params,
     ) -> String {
-        let (table, json, arrival) = match kind {
-            REJECTS => (Table::Rejects, "bytes", "rejected_at"),
-            _ => (Table::Conflicts, "event", "arrived_at"),
+        let (table, arrival) = match kind {
+            REJECTS => (Table::Rejects, "rejected_at"),
+            _ => (Table::Conflicts, "arrived_at"),
         };
         let (type_of, id_of) = match kind {
             REJECTS => ("JSONExtractString(bytes, 'type')", "JSONExtractString(bytes, 'id')"),
@@ -368,7 +372,7 @@ impl<'a> Search<'a> {
         let rows = format!("{} WHERE {}", self.ask.scope().table(table), conditions.join(" AND "));
         let columns = format!(
             "{moment} AS moment, lower(hex(identity)) AS identity_hex, toUnixTimestamp64Milli({arrival}) AS arrived, \
-             log_partition, log_batch, tenant, JSONExtractString({json}, 'type') AS kind"
+             log_partition, log_batch, tenant"
         );
         self.ordered(kind, after, limit, &columns, &rows, params)
     }

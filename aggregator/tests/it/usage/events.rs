@@ -252,6 +252,16 @@ async fn a_copy_is_told_from_what_it_is_one_of() {
     assert!(both[0].arrived_at > both[1].arrived_at);
     assert_eq!(world.all().events(&of(vec![Verdict::Copy])).await.unwrap().events, both[..1]);
     assert_eq!(world.all().events(&of(vec![Verdict::Counted])).await.unwrap().events, both[1..]);
+    // A page may end between the two.
+    for (order, expected) in
+        [(Order::NewestFirst, both.clone()), (Order::OldestFirst, both.iter().rev().cloned().collect())]
+    {
+        let first = EventQuery { limit: 1, order, ..of(vec![]) };
+        let one = world.all().events(&first).await.unwrap();
+        let other = world.all().events(&EventQuery { cursor: one.next.clone(), ..first }).await.unwrap();
+        assert_eq!([one.events, other.events].concat(), expected);
+        assert_eq!(other.next, None);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
