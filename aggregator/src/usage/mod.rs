@@ -89,6 +89,7 @@ pub struct Usage {
     lists: KnownLists,
     freshness: Freshness,
     memory: Memory,
+    storings: events::Storings,
 }
 
 impl Usage {
@@ -102,6 +103,7 @@ impl Usage {
             lists: KnownLists::default(),
             freshness: Freshness::default(),
             memory: Memory::default(),
+            storings: events::Storings::default(),
         }
     }
 

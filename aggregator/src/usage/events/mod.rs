@@ -1,11 +1,12 @@
 //! Events, looked for: did mine count, and if not, why not?
 //!
 //! What was stored, what was refused and what came under another one's identity are three tables, searched together in the order of
-//! time. Of each only keys are read until a page is full; then its events are read by the sort key.
+//! time. Of the latter two only keys are read until a page is full, and then what is on it.
 
 mod cursor;
 mod page;
 mod search;
+mod storing;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rentroll_schemas::Quantity;
 use serde::{Deserialize, Serialize};
+pub(super) use storing::Storings;
 
 /// Most events of one page.
 pub const EVENTS_MAX: usize = 1_000;
@@ -103,7 +105,7 @@ pub struct CorrectedBy {
 }
 
 /// Where an event was read in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct LogPlace {
     /// The topic.
     pub topic: String,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::cursor::Key;
 use super::search::{CONFLICTS, EVENTS, REJECTS};
+use super::storing::Storings;
 use super::verdict::Judges;
 use super::{CorrectedBy, FoundEvent, LogPlace, Verdict};
 use crate::usage::UsageError;
@@ -33,7 +34,7 @@ pub(super) struct StoredRow {
 /// The columns of an [`EventRow`].
 pub(super) const EVENT_COLUMNS: &str = "lower(hex(identity)) AS identity_hex, tenant, type AS kind, source, id AS event_id, \
     toUnixTimestamp64Micro(time) AS moment, toUnixTimestamp64Milli(arrived_at) AS arrived, \
-    toUInt8(correction = 'voids') AS is_void, toString(log_topic) AS topic, log_partition, log_batch, \
+    toString(correction) AS correction_kind, toString(log_topic) AS topic, log_partition, log_batch, \
     measures AS numbers, dimensions AS texts";
 
 #[derive(Row, Deserialize)]
@@ -45,7 +46,8 @@ pub(super) struct EventRow {
     event_id: String,
     moment: i64,
     arrived: i64,
-    is_void: u8,
+    /// `none`, `voids` or `amends`.
+    correction_kind: String,
     topic: String,
     log_partition: u16,
     log_batch: u64,
@@ -81,40 +83,56 @@ struct ConflictRow {
     log_batch: u64,
 }
 
-/// The events of these keys, in their order.
+/// The events of these keys, in their order. `corrections`: whether their tenants have any, where that is known.
 pub(super) async fn read(
-    ask: &Ask<'_>,
-    visible: &Judges,
-    judges: &Judges,
+    reader: &Reader<'_>,
+    corrections: Option<bool>,
     keys: &[Located],
 ) -> Result<Vec<FoundEvent>, UsageError> {
-    let reader = Reader { ask, visible, judges };
     let of = |kind: u8| -> Vec<&Located> { keys.iter().filter(|located| located.key.kind == kind).collect() };
     let (events, rejects, conflicts) = (of(EVENTS), of(REJECTS), of(CONFLICTS));
-    let (events, rejects, conflicts) =
-        tokio::try_join!(reader.stored(&events), reader.rejects(&rejects), reader.conflicts(&conflicts))?;
+    let (events, rejects, conflicts) = tokio::try_join!(
+        reader.stored(&events, corrections),
+        reader.rejects(&rejects),
+        reader.conflicts(&conflicts)
+    )?;
     let mut found: HashMap<Key, FoundEvent> = events.into_iter().chain(rejects).chain(conflicts).collect();
     let mut events: Vec<FoundEvent> = keys.iter().filter_map(|located| found.remove(&located.key)).collect();
     reader.add_storing(&mut events).await?;
     Ok(events)
 }
 
-struct Reader<'a> {
-    ask: &'a Ask<'a>,
-    visible: &'a Judges,
-    judges: &'a Judges,
+/// Makes events of what was found.
+pub(super) struct Reader<'a> {
+    pub(super) ask: &'a Ask<'a>,
+    /// When batches were stored.
+    pub(super) storings: &'a Storings,
+    pub(super) visible: &'a Judges,
+    pub(super) judges: &'a Judges,
 }
 
-fn millis(at: i64) -> DateTime<Utc> {
+pub(super) fn millis(at: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at).unwrap_or_default()
 }
 
 impl Reader<'_> {
-    async fn stored(&self, located: &[&Located]) -> Result<Vec<(Key, FoundEvent)>, UsageError> {
+    async fn stored(
+        &self,
+        located: &[&Located],
+        corrections: Option<bool>,
+    ) -> Result<Vec<(Key, FoundEvent)>, UsageError> {
         if located.is_empty() {
             return Ok(Vec::new());
         }
-        let mut corrections = self.corrections(located).await?;
+        // Hardly any tenant has corrections, and to follow which are in force takes as long as all else. One that came since
+        // it was looked for may be among what was found.
+        let is_correction = |row: &StoredRow| row.row.correction_kind != "none";
+        let shows_one = || located.iter().filter_map(|located| located.stored.as_ref()).any(is_correction);
+        let mut corrections = match corrections {
+            Some(false) if !shows_one() => HashMap::new(),
+            None if !shows_one() && !self.any_corrections(located).await? => HashMap::new(),
+            _ => self.corrections(located).await?,
+        };
         let found = |located: &&Located| {
             let StoredRow { row, is_first } = located.stored.as_ref()?;
             let corrected_by = corrections.remove(&located.key.identity).unwrap_or_default();
@@ -140,7 +158,7 @@ impl Reader<'_> {
                 .collect(),
             correction: None,
         };
-        let is_void = row.is_void != 0;
+        let is_void = row.correction_kind == "voids";
         let verdict = match corrected_by.first() {
             _ if !is_first => Verdict::Copy,
             _ if is_void => Verdict::Void,
@@ -170,22 +188,22 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether the tenants of these events have corrections.
+    async fn any_corrections(&self, located: &[&Located]) -> Result<bool, UsageError> {
+        let mut params = Params::default();
+        let sql = format!(
+            "SELECT toUInt8(1) FROM {} WHERE correction != 'none' AND tenant IN {} LIMIT 1",
+            self.ask.scope().table(Table::Events),
+            params.texts(&tenants_of(located)),
+        );
+        Ok(!self.ask.fetch::<u8>(&sql, &params).await?.is_empty())
+    }
+
     /// The corrections in force that name these events, by identity.
     async fn corrections(
         &self,
         located: &[&Located],
     ) -> Result<HashMap<String, Vec<CorrectedBy>>, UsageError> {
-        // Hardly any tenant has corrections, and to follow which are in force takes as long as all else.
-        let mut params = Params::default();
-        let sql = format!(
-            "SELECT toUInt8(count()) FROM (SELECT 1 FROM {} WHERE correction != 'none' AND tenant IN {} LIMIT 1)",
-            self.ask.scope().table(Table::Events),
-            params.texts(&tenants_of(located)),
-        );
-        let any: Vec<u8> = self.ask.fetch(&sql, &params).await?;
-        if any.first().is_none_or(|any| *any == 0) {
-            return Ok(HashMap::new());
-        }
         let mut params = Params::default();
         let tenants = params.texts(&tenants_of(located));
         let identities: Vec<String> = located.iter().map(|located| located.key.identity.clone()).collect();
@@ -307,34 +325,13 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// Adds when batches were stored. A log that was made anew has batches with the places of earlier ones: that of an event is the first
-    /// that was written after its arrival.
+    /// Adds when batches were stored.
     async fn add_storing(&self, events: &mut [FoundEvent]) -> Result<(), UsageError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let mut params = Params::default();
-        let topics: Vec<String> = events.iter().map(|event| event.log.topic.clone()).collect();
-        let numbers = |of: fn(&FoundEvent) -> i64| events.iter().map(of).collect::<Vec<_>>();
-        let sql = format!(
-            "SELECT toString(topic), partition, first, toUnixTimestamp64Milli(written_at) FROM {} \
-             WHERE (topic, partition, first) IN (SELECT one.1, toUInt16(one.2), toUInt64(one.3) FROM (\
-             SELECT arrayJoin(arrayZip({}, {}, {})) AS one))",
-            self.ask.scope().table(Table::Batches),
-            params.texts(&topics),
-            params.numbers(numbers(|event| i64::from(event.log.partition))),
-            params.numbers(numbers(|event| i64::try_from(event.log.batch).unwrap_or(i64::MAX))),
-        );
-        let rows: Vec<(String, u16, u64, i64)> = self.ask.fetch(&sql, &params).await?;
-        let mut written: HashMap<(String, u16, u64), Vec<i64>> = HashMap::new();
-        for (topic, partition, first, at) in rows {
-            written.entry((topic, partition, first)).or_default().push(at);
-        }
-        for event in events {
-            let place = (event.log.topic.clone(), event.log.partition, event.log.batch);
-            let after = |at: &&i64| **at >= event.arrived_at.timestamp_millis();
-            let times = written.get(&place).map_or(&[][..], Vec::as_slice);
-            event.stored_at = times.iter().filter(after).min().map(|at| millis(*at));
+        let arrivals: Vec<(&LogPlace, DateTime<Utc>)> =
+            events.iter().map(|event| (&event.log, event.arrived_at)).collect();
+        let times = self.storings.of(self.ask, &arrivals).await?;
+        for (event, stored_at) in events.iter_mut().zip(times) {
+            event.stored_at = stored_at;
         }
         Ok(())
     }

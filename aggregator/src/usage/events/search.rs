@@ -1,5 +1,8 @@
 //! The search: keys of what is looked for, a page of them.
 
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
 use chrono::{TimeDelta, Utc};
 use clickhouse::Row;
 use rentroll_schemas::meter::Meter;
@@ -7,7 +10,7 @@ use rentroll_schemas::window::FUTURE;
 use serde::Deserialize;
 
 use super::cursor::Key;
-use super::page::{self, EVENT_COLUMNS, Located};
+use super::page::{self, EVENT_COLUMNS, Located, Reader};
 use super::verdict::{self, Judges, STORED};
 use super::{EVENTS_MAX, EventPage, EventQuery, Order, Verdict};
 use crate::usage::ask::{Ask, Params};
@@ -24,6 +27,8 @@ const SECOND: i64 = 1_000_000;
 pub(super) const EVENTS: u8 = 0;
 pub(super) const REJECTS: u8 = 1;
 pub(super) const CONFLICTS: u8 = 2;
+/// What a tenant may have besides, and hardly any has.
+const CORRECTIONS: u8 = 3;
 
 #[derive(Row, Deserialize)]
 struct KeyRow {
@@ -45,6 +50,12 @@ impl Scoped {
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, UsageError> {
         let ask = self.ask("name a tenant, or ask for a shorter span with `from` and `to`");
         let search = Search::new(&ask, query, &self.usage.meters.now())?;
+        let reader = Reader {
+            ask: &ask,
+            storings: &self.usage.storings,
+            visible: &search.visible,
+            judges: &search.judges,
+        };
         let mut after = search.after.clone();
         let mut events = Vec::new();
         loop {
@@ -53,7 +64,8 @@ impl Scoped {
             let is_last = keys.len() <= missing;
             keys.truncate(missing);
             after = keys.last().map(|located| located.key.clone()).or(after);
-            events.extend(page::read(&ask, &search.visible, &search.judges, &keys).await?);
+            let corrections = search.has_corrections.get().copied();
+            events.extend(page::read(&reader, corrections, &keys).await?);
             // Only a look at the whole event tells a copy from what it is one of.
             events.retain(|event: &super::FoundEvent| search.wanted.contains(&event.verdict));
             if is_last {
@@ -64,6 +76,11 @@ impl Scoped {
             }
         }
     }
+}
+
+/// What has this time or a later one, in microseconds, arrived then or later.
+fn earliest_arrival_ms(from: i64) -> i64 {
+    from / 1_000 - FUTURE.num_milliseconds()
 }
 
 /// The place of a key among those of its moment.
@@ -88,6 +105,8 @@ struct Search<'a> {
     judges: Judges,
     wanted: Vec<Verdict>,
     after: Option<Key>,
+    /// Whether the tenant that is named has corrections, once that was looked for.
+    has_corrections: OnceLock<bool>,
 }
 
 impl<'a> Search<'a> {
@@ -124,7 +143,7 @@ impl<'a> Search<'a> {
         let all = STORED.into_iter().chain([Verdict::Rejected, Verdict::Conflict]);
         let wanted = all.filter(|verdict| query.verdicts.is_empty() || query.verdicts.contains(verdict));
         let wanted = wanted.collect();
-        Ok(Search { ask, query, visible, judges, wanted, after })
+        Ok(Search { ask, query, visible, judges, wanted, after, has_corrections: OnceLock::new() })
     }
 
     fn is_newest_first(&self) -> bool {
@@ -323,10 +342,15 @@ impl<'a> Search<'a> {
         to: i64,
         limit: usize,
     ) -> Result<Vec<Located>, UsageError> {
+        let others = match &self.query.tenant {
+            Some(tenant) => Some(self.others_of(tenant, from).await?),
+            None => None,
+        };
         let mut params = Params::default();
         let mut each = Vec::new();
         for (verdict, kind) in [(Verdict::Rejected, REJECTS), (Verdict::Conflict, CONFLICTS)] {
-            if self.wanted.contains(&verdict) && !self.is_of_meters() {
+            let may_be = others.as_ref().is_none_or(|others| others.contains(&kind));
+            if may_be && self.wanted.contains(&verdict) && !self.is_of_meters() {
                 each.push(format!(
                     "SELECT * FROM ({})",
                     self.not_stored_sql(kind, after, from, to, limit, &mut params)
@@ -337,6 +361,30 @@ impl<'a> Search<'a> {
             true => Ok(Vec::new()),
             false => self.fetch(&each.join(" UNION ALL "), &params).await,
         }
+    }
+
+    /// Whether the tenant has rejects and conflicts that arrived since `from`, and, looked at once, corrections: short looks in
+    /// one statement, for three statements that hardly ever find something.
+    async fn others_of(&self, tenant: &str, from: i64) -> Result<BTreeSet<u8>, UsageError> {
+        let mut params = Params::of(true);
+        let (tenant, from_ms) = (params.text(tenant), params.number(earliest_arrival_ms(from)));
+        let since = |arrival: &str| format!("{arrival} >= fromUnixTimestamp64Milli({from_ms})");
+        let mut each = vec![
+            (REJECTS, Table::Rejects, since("rejected_at")),
+            (CONFLICTS, Table::Conflicts, since("arrived_at")),
+        ];
+        if self.has_corrections.get().is_none() {
+            each.push((CORRECTIONS, Table::Events, "correction != 'none'".to_owned()));
+        }
+        let each = each.into_iter().map(|(kind, table, condition)| {
+            let table = self.ask.scope().table(table);
+            format!("SELECT toUInt8({kind}) FROM {table} WHERE tenant = {tenant} AND {condition} LIMIT 1")
+        });
+        let each: Vec<String> = each.collect();
+        let found: Vec<u8> = self.ask.fetch(&each.join(" UNION ALL "), &params).await?;
+        // The first look decides.
+        let _ = self.has_corrections.set(found.contains(&CORRECTIONS));
+        Ok(found.into_iter().collect())
     }
 
     /// A query of the keys of rejects, whose moment is their arrival, or of conflicts.
@@ -365,7 +413,7 @@ impl<'a> Search<'a> {
         };
         let mut conditions = self.common(type_of, id_of, params);
         let (from_ms, from, to) =
-            (params.number(from / 1_000 - FUTURE.num_milliseconds()), params.number(from), params.number(to));
+            (params.number(earliest_arrival_ms(from)), params.number(from), params.number(to));
         conditions.push(format!(
             "{arrival} >= fromUnixTimestamp64Milli({from_ms}) AND {moment} >= {from} AND {moment} < {to}"
         ));

@@ -284,3 +284,41 @@ async fn who_may_see_some_meters_sees_what_they_match() {
         matches!(scoped(&["stored"]).events(&hidden).await, Err(UsageError::UnknownMeter { known, .. }) if known == ["stored"])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_stored_when_its_batch_is_done_and_stays_so() {
+    let world = make_up("events_stored").await;
+    // Two events more, as of batches that are not there.
+    let columns = "tenant, type, time, identity_high, identity_low, id_uuid, source, content, measure_names, measure_values, \
+                   dimension_names, dimension_values, correction, corrects, meters, arrived_at, log_topic, log_partition";
+    for (id, batch) in [("early", 700_001), ("late", 700_002)] {
+        let sql = format!(
+            "INSERT INTO events ({columns}, id_text, log_batch) SELECT {columns}, '{id}', {batch} FROM events WHERE id = 'restored'"
+        );
+        world.pipeline.execute(&sql).await;
+    }
+    let stored_at = async |id: &str| {
+        let query = EventQuery { id: Some(id.to_owned()), ..query() };
+        world.all().events(&query).await.unwrap().events[0].stored_at
+    };
+    assert_eq!((stored_at("early").await, stored_at("late").await), (None, None));
+    let done = async |batch: u64, seconds: i64| {
+        let sql = format!(
+            "INSERT INTO batches (topic, partition, first, digest, state, written_at) \
+             SELECT log_topic, log_partition, log_batch, toString({seconds}), 1, arrived_at + INTERVAL {seconds} SECOND \
+             FROM events WHERE log_batch = {batch}"
+        );
+        world.pipeline.execute(&sql).await;
+    };
+    // A log that was made anew has places that an older one had before.
+    done(700_001, -60).await;
+    assert_eq!(stored_at("early").await, None);
+    done(700_001, 5).await;
+    let first = stored_at("early").await.unwrap();
+    assert_eq!(stored_at("late").await, None);
+    done(700_002, 9).await;
+    assert_eq!(stored_at("late").await.unwrap() - first, chrono::TimeDelta::seconds(4));
+    // What comes to have the place later changes nothing.
+    done(700_001, 3_600).await;
+    assert_eq!(stored_at("early").await, Some(first));
+}
