@@ -263,8 +263,8 @@ fn start(config: &StoreConfig, folder: &Path, lock: File) -> Result<Embedded, St
 }
 
 /// How far merges and deletions stand back behind questions, which people wait for: where the process may set it
-/// (CAP_SYS_NICE), else not at all. They stand back behind other programs of the machine as well: at 10, with three busy
-/// ones on two cores, a deletion of a hundred rows took over a minute.
+/// (CAP_SYS_NICE), else not at all. No further, as they stand back behind other programs of the machine as well: at 10,
+/// beside three busy ones on two cores, the deletions of a repair took most of a minute.
 const NICE_OF_MERGES: u8 = 4;
 
 /// Server options of the engine. Its defaults are for a machine of its own: a mark cache of 5 GiB, and nine
