@@ -1,4 +1,4 @@
-//! The events of a page, whole: read by the sort key, with what became of them.
+//! The events of a page, whole, with what became of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -128,14 +128,15 @@ impl Reader<'_> {
         // it was looked for may be among what was found.
         let is_correction = |row: &StoredRow| row.row.correction_kind != "none";
         let shows_one = || located.iter().filter_map(|located| located.stored.as_ref()).any(is_correction);
-        let mut corrections = match corrections {
+        let corrections = match corrections {
             Some(false) if !shows_one() => HashMap::new(),
             None if !shows_one() && !self.any_corrections(located).await? => HashMap::new(),
             _ => self.corrections(located).await?,
         };
         let found = |located: &&Located| {
             let StoredRow { row, is_first } = located.stored.as_ref()?;
-            let corrected_by = corrections.remove(&located.key.identity).unwrap_or_default();
+            // Copies of an event are corrected by the same.
+            let corrected_by = corrections.get(&located.key.identity).cloned().unwrap_or_default();
             Some((located.key.clone(), self.event(row, corrected_by, *is_first)))
         };
         Ok(located.iter().filter_map(found).collect())

@@ -243,7 +243,7 @@ async fn a_copy_is_told_from_what_it_is_one_of() {
     world
         .pipeline
         .execute(&format!(
-            "INSERT INTO events ({columns}, arrived_at) SELECT {columns}, arrived_at + INTERVAL 1 SECOND FROM events WHERE id = 'restored'"
+            "INSERT INTO events ({columns}, arrived_at) SELECT {columns}, arrived_at + INTERVAL 1 SECOND FROM events WHERE id IN ('restored', 'voided')"
         ))
         .await;
     let of = |verdicts: Vec<Verdict>| EventQuery { id: Some("restored".to_owned()), verdicts, ..query() };
@@ -262,6 +262,11 @@ async fn a_copy_is_told_from_what_it_is_one_of() {
         assert_eq!([one.events, other.events].concat(), expected);
         assert_eq!(other.next, None);
     }
+    // What takes back an event is told of each of its copies.
+    let voided = EventQuery { id: Some("voided".to_owned()), ..query() };
+    let both = world.all().events(&voided).await.unwrap().events;
+    assert_eq!(both.iter().map(|event| event.verdict).collect::<Vec<_>>(), [Verdict::Copy, Verdict::Voided]);
+    assert!(both.iter().all(|event| event.corrected_by.len() == 1), "{both:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
