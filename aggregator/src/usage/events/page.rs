@@ -83,25 +83,6 @@ struct ConflictRow {
     log_batch: u64,
 }
 
-/// The events of these keys, in their order. `corrections`: whether their tenants have any, where that is known.
-pub(super) async fn read(
-    reader: &Reader<'_>,
-    corrections: Option<bool>,
-    keys: &[Located],
-) -> Result<Vec<FoundEvent>, UsageError> {
-    let of = |kind: u8| -> Vec<&Located> { keys.iter().filter(|located| located.key.kind == kind).collect() };
-    let (events, rejects, conflicts) = (of(EVENTS), of(REJECTS), of(CONFLICTS));
-    let (events, rejects, conflicts) = tokio::try_join!(
-        reader.stored(&events, corrections),
-        reader.rejects(&rejects),
-        reader.conflicts(&conflicts)
-    )?;
-    let mut found: HashMap<Key, FoundEvent> = events.into_iter().chain(rejects).chain(conflicts).collect();
-    let mut events: Vec<FoundEvent> = keys.iter().filter_map(|located| found.remove(&located.key)).collect();
-    reader.add_storing(&mut events).await?;
-    Ok(events)
-}
-
 /// Makes events of what was found.
 pub(super) struct Reader<'a> {
     pub(super) ask: &'a Ask<'a>,
@@ -116,6 +97,28 @@ pub(super) fn millis(at: i64) -> DateTime<Utc> {
 }
 
 impl Reader<'_> {
+    /// The events of these keys, in their order. `corrections`: whether their tenants have any, where that is known.
+    pub(super) async fn read(
+        &self,
+        corrections: Option<bool>,
+        keys: &[Located],
+    ) -> Result<Vec<FoundEvent>, UsageError> {
+        let of =
+            |kind: u8| -> Vec<&Located> { keys.iter().filter(|located| located.key.kind == kind).collect() };
+        let (events, rejects, conflicts) = (of(EVENTS), of(REJECTS), of(CONFLICTS));
+        let (events, rejects, conflicts) = tokio::try_join!(
+            self.stored(&events, corrections),
+            self.rejects(&rejects),
+            self.conflicts(&conflicts)
+        )?;
+        let mut found: HashMap<Key, FoundEvent> =
+            events.into_iter().chain(rejects).chain(conflicts).collect();
+        let mut events: Vec<FoundEvent> =
+            keys.iter().filter_map(|located| found.remove(&located.key)).collect();
+        self.add_storing(&mut events).await?;
+        Ok(events)
+    }
+
     async fn stored(
         &self,
         located: &[&Located],
@@ -338,7 +341,7 @@ impl Reader<'_> {
     }
 }
 
-/// All rows of a time, with their keys.
+/// Rows with their keys: of each time that is among them, all.
 pub(super) fn located(rows: Vec<EventRow>) -> Vec<Located> {
     let keys: Vec<Key> = rows.iter().map(key).collect();
     let arrival = |key: &Key| (key.arrived, key.partition, key.batch);

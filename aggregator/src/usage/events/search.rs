@@ -1,6 +1,5 @@
 //! The search: keys of what is looked for, a page of them.
 
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use chrono::{TimeDelta, Utc};
@@ -65,7 +64,7 @@ impl Scoped {
             keys.truncate(missing);
             after = keys.last().map(|located| located.key.clone()).or(after);
             let corrections = search.has_corrections.get().copied();
-            events.extend(page::read(&reader, corrections, &keys).await?);
+            events.extend(reader.read(corrections, &keys).await?);
             // Only a look at the whole event tells a copy from what it is one of.
             events.retain(|event: &super::FoundEvent| search.wanted.contains(&event.verdict));
             if is_last {
@@ -81,6 +80,14 @@ impl Scoped {
 /// What has this time or a later one, in microseconds, arrived then or later.
 fn earliest_arrival_ms(from: i64) -> i64 {
     from / 1_000 - FUTURE.num_milliseconds()
+}
+
+/// Where rejects are, or conflicts, and when they arrived.
+fn not_stored_in(kind: u8) -> (Table, &'static str) {
+    match kind {
+        REJECTS => (Table::Rejects, "rejected_at"),
+        _ => (Table::Conflicts, "arrived_at"),
+    }
 }
 
 /// The place of a key among those of its moment.
@@ -342,49 +349,54 @@ impl<'a> Search<'a> {
         to: i64,
         limit: usize,
     ) -> Result<Vec<Located>, UsageError> {
-        let others = match &self.query.tenant {
-            Some(tenant) => Some(self.others_of(tenant, from).await?),
-            None => None,
-        };
-        let mut params = Params::default();
-        let mut each = Vec::new();
+        let mut kinds = Vec::new();
         for (verdict, kind) in [(Verdict::Rejected, REJECTS), (Verdict::Conflict, CONFLICTS)] {
-            let may_be = others.as_ref().is_none_or(|others| others.contains(&kind));
-            if may_be && self.wanted.contains(&verdict) && !self.is_of_meters() {
-                each.push(format!(
-                    "SELECT * FROM ({})",
-                    self.not_stored_sql(kind, after, from, to, limit, &mut params)
-                ));
+            if self.wanted.contains(&verdict) && !self.is_of_meters() {
+                kinds.push(kind);
             }
         }
+        if let Some(tenant) = &self.query.tenant {
+            kinds = self.had_by(tenant, kinds, from).await?;
+        }
+        let mut params = Params::default();
+        let each: Vec<String> = kinds
+            .into_iter()
+            .map(|kind| {
+                format!("SELECT * FROM ({})", self.not_stored_sql(kind, after, from, to, limit, &mut params))
+            })
+            .collect();
         match each.is_empty() {
             true => Ok(Vec::new()),
             false => self.fetch(&each.join(" UNION ALL "), &params).await,
         }
     }
 
-    /// Whether the tenant has rejects and conflicts that arrived since `from`, and, looked at once, corrections: short looks in
-    /// one statement, for three statements that hardly ever find something.
-    async fn others_of(&self, tenant: &str, from: i64) -> Result<BTreeSet<u8>, UsageError> {
+    /// Of rejects and conflicts those that the tenant has since `from`; the first look is for corrections too. Short looks in one
+    /// statement, for three statements that hardly ever find something.
+    async fn had_by(&self, tenant: &str, kinds: Vec<u8>, from: i64) -> Result<Vec<u8>, UsageError> {
         let mut params = Params::of(true);
         let (tenant, from_ms) = (params.text(tenant), params.number(earliest_arrival_ms(from)));
-        let since = |arrival: &str| format!("{arrival} >= fromUnixTimestamp64Milli({from_ms})");
-        let mut each = vec![
-            (REJECTS, Table::Rejects, since("rejected_at")),
-            (CONFLICTS, Table::Conflicts, since("arrived_at")),
-        ];
-        if self.has_corrections.get().is_none() {
-            each.push((CORRECTIONS, Table::Events, "correction != 'none'".to_owned()));
-        }
-        let each = each.into_iter().map(|(kind, table, condition)| {
+        let corrections = self.has_corrections.get().is_none().then_some(CORRECTIONS);
+        let look = |kind: u8| {
+            let (table, condition) = match kind {
+                CORRECTIONS => (Table::Events, "correction != 'none'".to_owned()),
+                _ => {
+                    let (table, arrival) = not_stored_in(kind);
+                    (table, format!("{arrival} >= fromUnixTimestamp64Milli({from_ms})"))
+                }
+            };
             let table = self.ask.scope().table(table);
             format!("SELECT toUInt8({kind}) FROM {table} WHERE tenant = {tenant} AND {condition} LIMIT 1")
-        });
-        let each: Vec<String> = each.collect();
-        let found: Vec<u8> = self.ask.fetch(&each.join(" UNION ALL "), &params).await?;
+        };
+        let looks: Vec<String> = kinds.into_iter().chain(corrections).map(look).collect();
+        if looks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found: Vec<u8> = self.ask.fetch(&looks.join(" UNION ALL "), &params).await?;
         // The first look decides.
         let _ = self.has_corrections.set(found.contains(&CORRECTIONS));
-        Ok(found.into_iter().collect())
+        found.retain(|kind| *kind != CORRECTIONS);
+        Ok(found)
     }
 
     /// A query of the keys of rejects, whose moment is their arrival, or of conflicts.
@@ -397,10 +409,7 @@ impl<'a> Search<'a> {
         limit: usize,
         params: &mut Params,
     ) -> String {
-        let (table, arrival) = match kind {
-            REJECTS => (Table::Rejects, "rejected_at"),
-            _ => (Table::Conflicts, "arrived_at"),
-        };
+        let (table, arrival) = not_stored_in(kind);
         let (type_of, id_of) = match kind {
             REJECTS => ("JSONExtractString(bytes, 'type')", "JSONExtractString(bytes, 'id')"),
             _ => ("JSONExtractString(event, 'type')", "id"),
