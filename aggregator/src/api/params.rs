@@ -39,6 +39,7 @@ impl Params {
             match value {
                 Value::String(text) => given.push((name, text)),
                 Value::Number(number) if name == "limit" => given.push((name, number.to_string())),
+                Value::Bool(is_so) if name == "approximate" => given.push((name, is_so.to_string())),
                 Value::Array(values) if is_list => {
                     for (nth, value) in values.into_iter().enumerate() {
                         match value {
@@ -54,6 +55,7 @@ impl Params {
                     let allowed = match name.as_str() {
                         _ if is_list => "a text or an array of texts",
                         "limit" => "a whole number",
+                        "approximate" => "true or false",
                         _ => "a text",
                     };
                     return Err(Problem::parameter(&name, &other.to_string(), allowed));

@@ -12,9 +12,9 @@ use super::params::Params;
 use super::problem::{self, Problem};
 use super::{Api, PathOf, RECENT, body, page, segments, terms, times};
 use crate::usage::top::{TOP_ROWS_MAX, Top, TopAnswer, TopRow};
-use crate::usage::{Answer, Fill, Group, Query, Row, UsageError, Window};
+use crate::usage::{Answer, Fill, Group, Query, Row, UsageError, Window, text};
 
-const QUERY: [&str; 14] = [
+const QUERY: [&str; 15] = [
     "meter",
     "from",
     "to",
@@ -26,13 +26,26 @@ const QUERY: [&str; 14] = [
     "group_by",
     "filter",
     "fill",
+    "approximate",
     "format",
     "cursor",
     "limit",
 ];
 const REPEATED: [&str; 4] = ["tenant", "organisation", "group_by", "filter"];
-const TOP: [&str; 11] =
-    ["meter", "from", "to", "zone", "tenant", "organisation", "filter", "by", "compare", "format", "limit"];
+const TOP: [&str; 12] = [
+    "meter",
+    "from",
+    "to",
+    "zone",
+    "tenant",
+    "organisation",
+    "filter",
+    "by",
+    "compare",
+    "approximate",
+    "format",
+    "limit",
+];
 const WINDOWS: [(&str, Window); 7] = [
     ("whole", Window::Whole),
     ("minute", Window::Minute),
@@ -44,6 +57,8 @@ const WINDOWS: [(&str, Window); 7] = [
 ];
 const FILLS: [(&str, Fill); 4] =
     [("none", Fill::None), ("null", Fill::Null), ("zero", Fill::Zero), ("previous", Fill::Previous)];
+/// Whether values that differ are counted about right.
+const TRUTHS: [(&str, bool); 2] = [("false", false), ("true", true)];
 /// Whether top is compared.
 const COMPARISONS: [(&str, bool); 2] = [("none", false), ("previous", true)];
 /// Most rows of one page: more than of other lists, as a month by hour of a few tenants should fit.
@@ -91,6 +106,7 @@ fn question(params: &Params) -> Result<(Query, usize), Problem> {
         filters: terms::filters(params)?,
         group_by: terms::groups(params, "group_by")?,
         fill: params.word("fill", &FILLS)?.unwrap_or_default(),
+        approximate: params.word("approximate", &TRUTHS)?.unwrap_or_default(),
         ..Query::new(meter, span.from, span.to)
     };
     Ok((query, params.limit(page::ROWS, ROWS_MAX)?))
@@ -186,7 +202,8 @@ fn value<'a>(row: &'a Row, group: &Group) -> &'a str {
 fn table(answer: &Answer, groups: &[Group]) -> output::Table {
     let mut table = output::Table::new(&["from", "to"]);
     table.header.extend(groups.iter().map(terms::written));
-    table.header.extend(["quantity", "unit", "events"].map(str::to_owned));
+    let is_about = answer.approximation.is_some();
+    table.header.extend(["quantity", "unit", "events"].map(|name| text::column(name, is_about)));
     for row in &answer.rows {
         let mut cells = vec![Cell::time(row.from), Cell::time(row.to)];
         cells.extend(groups.iter().map(|group| Cell::text(value(row, group))));
@@ -218,6 +235,7 @@ pub(super) async fn top(
         filters: terms::filters(&params)?,
         compare: params.word("compare", &COMPARISONS)?.unwrap_or(true),
         zone,
+        approximate: params.word("approximate", &TRUTHS)?.unwrap_or_default(),
     };
     let answer = reader.begin().await?.top(&top).await;
     let answer = answer.map_err(|error| as_written(error, &params))?;
@@ -229,7 +247,8 @@ fn top_table(answer: &TopAnswer, by: &Group) -> output::Table {
     let mut table = output::Table::new(&["row"]);
     table.header.push(terms::written(by));
     let columns = ["quantity", "unit", "events", "share", "previous", "change", "change_percent"];
-    table.header.extend(columns.map(str::to_owned));
+    let is_about = answer.approximation.is_some();
+    table.header.extend(columns.map(|name| text::column(name, is_about)));
     let mut add = |kind: &str, row: &TopRow| {
         table.rows.push(vec![
             Cell::value(kind),

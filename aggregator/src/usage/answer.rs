@@ -62,6 +62,7 @@ impl Scoped {
             filters: &query.filters,
             group_by: &query.group_by,
             counts_only: false,
+            approximate: query.approximate,
         };
         let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cutting.cut(from, to)?)?;
         let ask = self.ask(plan.narrow());
@@ -77,6 +78,7 @@ impl Scoped {
             window: query.window,
             zone: zone.name().to_owned(),
             read_from: measured.read_from,
+            approximation: plan.approximation(),
             is_open: query.to > Utc::now(),
             data_as_of,
             rows,

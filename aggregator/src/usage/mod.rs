@@ -47,7 +47,7 @@ mod windows;
 
 pub use error::UsageError;
 pub use plan::FILTERS_MAX;
-pub use query::{Answer, Fill, Filter, Group, Query, Row, Source, Test, Window};
+pub use query::{Answer, Approximation, Fill, Filter, Group, Query, Row, Source, Test, Window};
 pub use scope::Scope;
 pub use windows::WINDOWS_MAX;
 

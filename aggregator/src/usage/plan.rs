@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rentroll_schemas::meter::{Aggregation, FromRollup, Meter, Meters};
 
 use super::windows::Cut;
-use super::{Filter, Group, Scope, Test, UsageError};
+use super::{Approximation, Filter, Group, Scope, Test, UsageError, raw};
 
 /// Most tenants or organisations that a question can name.
 const NAMES_MAX: usize = 10_000;
@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) group_by: Vec<Group>,
     /// Events are counted and nothing else.
     pub(super) counts_only: bool,
+    /// Values that differ are counted about right.
+    pub(super) approximate: bool,
     /// Values of the first group that are left out; then rows are told apart by nothing.
     pub(super) all_but: Option<Vec<String>>,
 }
@@ -44,6 +46,8 @@ pub(super) struct Asked<'a> {
     pub(super) group_by: &'a [Group],
     /// Events are counted and nothing else.
     pub(super) counts_only: bool,
+    /// Values that differ are counted about right.
+    pub(super) approximate: bool,
 }
 
 impl Plan {
@@ -76,8 +80,10 @@ impl Plan {
             filters: asked.filters.to_vec(),
             group_by: asked.group_by.to_vec(),
             counts_only: asked.counts_only,
+            approximate: asked.approximate,
             all_but: None,
         };
+        plan.check_approximate()?;
         plan.check_versions()?;
         plan.check_levels()?;
         Ok(plan)
@@ -107,6 +113,24 @@ impl Plan {
             }
             (None, _) => Ok(()),
         }
+    }
+
+    /// Whatever is not a count of different values is exact at no cost.
+    fn check_approximate(&self) -> Result<(), UsageError> {
+        if !self.approximate || self.meter.aggregation == Aggregation::UniqueCount {
+            return Ok(());
+        }
+        let allowed = format!(
+            "for meters of `unique_count`; `{}` is one of `{}`, which is always exact",
+            self.meter.name,
+            self.meter.aggregation.name()
+        );
+        Err(UsageError::parameter("approximate", "true", allowed))
+    }
+
+    /// How quantities are counted about right, if they are.
+    pub(super) fn approximation(&self) -> Option<Approximation> {
+        self.approximate.then_some(raw::APPROXIMATION)
     }
 
     /// A level is told apart by its series: what holds of a sample alone says nothing of the time until the next one.
@@ -176,6 +200,9 @@ impl Plan {
         }
         if self.cut.edges.len() > 2 {
             ways.push("take a coarser window");
+        }
+        if self.meter.aggregation == Aggregation::UniqueCount && !self.counts_only && !self.approximate {
+            ways.push("say `approximate`, which takes less memory");
         }
         if !self.is_in_rollups() && self.meter.aggregation.from_rollup() != FromRollup::Nothing {
             ways.push("add the dimensions to the meter's `group_by`, so that its rollups answer");

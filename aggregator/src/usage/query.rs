@@ -120,6 +120,8 @@ pub struct Query {
     pub group_by: Vec<Group>,
     /// What is shown for windows without events.
     pub fill: Fill,
+    /// Values that differ are counted about right, in less memory: of a meter of `unique_count` alone.
+    pub approximate: bool,
 }
 
 impl Query {
@@ -137,6 +139,7 @@ impl Query {
             filters: Vec::new(),
             group_by: Vec::new(),
             fill: Fill::None,
+            approximate: false,
         }
     }
 }
@@ -153,6 +156,15 @@ pub enum Source {
     Minute,
     /// Raw events.
     Events,
+}
+
+/// How quantities were counted about right, where that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Approximation {
+    /// The store's function.
+    pub method: &'static str,
+    /// Of a hundred quantities some 68 are off by no more than so many percent; small ones are exact.
+    pub standard_error_percent: &'static str,
 }
 
 /// Usage of one window and group.
@@ -205,6 +217,9 @@ pub struct Answer {
     pub zone: String,
     /// What it was read from, the coarsest first.
     pub read_from: Vec<Source>,
+    /// How far its quantities may be off; none, without this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approximation: Option<Approximation>,
     /// Whether more may come in the ordinary course: the span has not ended.
     pub is_open: bool,
     /// When the newest event arrived that is stored, of any tenant: how fresh the store is.

@@ -15,10 +15,15 @@ use super::registry::group_sql;
 use super::rollups::{Grouped, grouped_sql};
 use super::scope::Table;
 use super::windows::Cut;
-use super::{Group, Source, UsageError};
+use super::{Approximation, Group, Source, UsageError};
 
 /// Identities that are counted distinct at once, at some 30 bytes each in the store.
 const SLICE_ROWS: u64 = 4_000_000;
+
+/// HyperLogLog with 2¹⁷ registers: a standard error of 1.04 / √2¹⁷. It takes up to 96 KiB for each quantity, however many values
+/// there are, and says the same in whatever order they come. Money is never made of it: billing has its own statements.
+pub(super) const APPROXIMATION: Approximation =
+    Approximation { method: "uniqCombined64(17)", standard_error_percent: "0.3" };
 
 /// Builds the statement, if it is allowed to read so much; as [`super::rollups::grouped`]. With `rolls`, the steps are the windows of
 /// the answer, and each event is in all of them that hold it.
@@ -48,8 +53,11 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan, rolls: bool) -> Result<G
                     "time, arrived_at, log_partition, log_batch, identity_high, identity_low".to_owned(),
                 );
             }
-            // A level is no aggregate of rows, and is not asked for here.
-            meter.aggregate_sql("value", "told_apart").unwrap_or_default()
+            match plan.approximate {
+                true => format!("toDecimal128({}(told_apart), 9)", APPROXIMATION.method),
+                // A level is no aggregate of rows, and is not asked for here.
+                false => meter.aggregate_sql("value", "told_apart").unwrap_or_default(),
+            }
         }
     };
     let rows = format!(

@@ -28,6 +28,14 @@ pub const GROUPS: &str = "tenant, organisation, tier, tag:KEY, or the name of a 
 pub const LENGTHS: &str =
     "a length of time in whole minutes, up to a year: 24h, 7d, 90m, or ISO 8601, such as PT24H or P7D";
 
+/// What a column of quantities is called in CSV: one that is about right says so, in each file.
+pub fn column(name: &str, is_about: bool) -> String {
+    match (name, is_about) {
+        ("quantity" | "previous" | "change" | "change_percent", true) => format!("approximate_{name}"),
+        (name, _) => name.to_owned(),
+    }
+}
+
 /// Filters, of which alternatives of one key are put together; the error is the text that is none.
 ///
 /// # Errors

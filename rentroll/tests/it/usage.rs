@@ -229,6 +229,18 @@ fn what_is_shown_is_what_is_billed() {
             compared.insert((meter.to_owned(), tenant.clone()));
         }
     }
+    // About right, it is named so; of few it is the same.
+    let about = rig.ok(&with(&["query", "queues", "--approximate", "--csv"]));
+    let exact = rig.ok(&with(&["query", "queues", "--csv"]));
+    assert!(about.starts_with("from,to,meter,unit,approximate_quantity,events"), "{about}");
+    assert_eq!(about.replace("approximate_", ""), exact);
+    let top = rig.json(&with(&["top", "queues", "--approximate", "--json"]));
+    assert_eq!(top["approximation"]["standard_error_percent"], "0.3", "{top}");
+    let message = rig.fails(2, &with(&["query", "stored", "--approximate"]));
+    assert!(
+        message.contains("--approximate: `true` is not allowed: for meters of `unique_count`"),
+        "{message}"
+    );
     // Seven kinds and the requests' two, of four tenants.
     assert_eq!(compared.len(), 36, "{compared:?}");
 }

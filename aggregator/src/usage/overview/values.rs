@@ -27,6 +27,7 @@ impl Scoped {
             filters: &[],
             group_by: &[Group::Dimension(dimension.to_owned())],
             counts_only: true,
+            approximate: false,
         };
         let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, Cut::whole(from, to))?;
         let measured = self.ask(plan.narrow()).measure(&plan).await?;

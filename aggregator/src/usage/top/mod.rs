@@ -14,7 +14,7 @@ use super::ask::Ask;
 use super::cells::{Cell, adds_up};
 use super::plan::{self, Asked, Plan, instant};
 use super::windows::Cut;
-use super::{Filter, Group, Scoped, Source, UsageError, exact};
+use super::{Approximation, Filter, Group, Scoped, Source, UsageError, exact};
 use rank::{Pair, has_previous, now};
 
 /// Most rows that can be asked for.
@@ -44,6 +44,8 @@ pub struct Top {
     pub compare: bool,
     /// Where months and days are cut.
     pub zone: Tz,
+    /// As in [`Query`](super::Query).
+    pub approximate: bool,
 }
 
 /// One of the greatest, or the sum of others.
@@ -87,6 +89,9 @@ pub struct TopAnswer {
     pub previous_from: Option<DateTime<Utc>>,
     /// What it was read from, the coarsest first.
     pub read_from: Vec<Source>,
+    /// How far its quantities may be off; none, without this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approximation: Option<Approximation>,
     /// Whether more may come in the ordinary course: the span has not ended.
     pub is_open: bool,
     /// When the newest event arrived that is stored, of any tenant: how fresh the store is.
@@ -131,6 +136,7 @@ impl Scoped {
             filters: &top.filters,
             group_by: std::slice::from_ref(&top.by),
             counts_only: false,
+            approximate: top.approximate,
         };
         let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cut).map_err(as_asked)?;
         let ask = self.ask(plan.narrow());
@@ -146,6 +152,7 @@ impl Scoped {
             to: top.to,
             previous_from: has_previous(&plan).then(|| instant(plan.cut.from())),
             read_from: ranked.read_from,
+            approximation: plan.approximation(),
             is_open: top.to > Utc::now(),
             data_as_of,
             rows: ranked.rows.into_iter().map(row).collect::<Result<_, _>>()?,

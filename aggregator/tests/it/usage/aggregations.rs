@@ -293,3 +293,38 @@ async fn filters_and_groups_say_the_same_of_rollups_and_of_events() {
     let by_region = Query { group_by: groups[3].clone(), ..by_method };
     same(&world, &by_region, Some(&[Source::Events]), nobody).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_values_are_counted_about_right_where_that_is_asked_for_and_never_else() {
+    let world = World::new("about", METERS).await;
+    // As many users as a sketch does not keep apart.
+    const USERS: u64 = 300_000;
+    let sql = format!(
+        "INSERT INTO events (tenant, type, time, identity_high, identity_low, id_text, source, arrived_at, dimension_names, \
+         dimension_values, corrects) SELECT 'acme', 'http.request', toDateTime64('2026-10-20 10:00:00', 6, 'UTC'), sipHash64(number), \
+         number, toString(number), 'web', toDateTime64('2026-10-20 10:00:01', 3, 'UTC'), 'user\\0', \
+         [concat('u', toString(number))], toFixedString('', 16) FROM numbers({USERS})"
+    );
+    world.pipeline.store.client().query_raw(&sql).execute().await.unwrap();
+    let usage = world.all();
+    let query = Query::new("users", at("2026-10-20T00:00:00Z"), at("2026-10-21T00:00:00Z"));
+    let exact = usage.query(&query).await.unwrap();
+    assert_eq!(exact.rows[0].quantity.unwrap().to_string(), USERS.to_string());
+    assert_eq!(exact.approximation, None);
+    let text = serde_json::to_string(&exact).unwrap();
+    assert!(!text.contains("approx"), "{text}");
+    let about = usage.query(&Query { approximate: true, ..query.clone() }).await.unwrap();
+    let text = serde_json::to_string(&about).unwrap();
+    assert!(
+        text.contains(r#""approximation":{"method":"uniqCombined64(17)","standard_error_percent":"0.3"}"#),
+        "{text}"
+    );
+    // Five times the standard error; and not what an exact count would say.
+    let error = (about.rows[0].quantity.unwrap().nanos() - exact.rows[0].quantity.unwrap().nanos()).abs();
+    let percent = error as f64 / 1e9 / USERS as f64 * 100.0;
+    assert!(percent > 0.0 && percent < 1.5, "{percent} %");
+    let wrong =
+        usage.query(&Query { approximate: true, ..Query { meter: "bytes".to_owned(), ..query } }).await;
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(wrong.starts_with("approximate: `true`") && wrong.contains("`bytes` is one of `sum`"), "{wrong}");
+}

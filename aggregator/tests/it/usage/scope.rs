@@ -49,6 +49,7 @@ async fn everything(scoped: &Scoped, dice: &mut Dice) -> String {
             filters: filters.clone(),
             group_by,
             fill: fills[dice.below(4) as usize],
+            approximate: meter == "users",
             ..Query::new(meter, span.from, span.to)
         };
         let mut answer = scoped.query(&query).await.unwrap();
@@ -65,6 +66,7 @@ async fn everything(scoped: &Scoped, dice: &mut Dice) -> String {
             filters,
             compare: true,
             zone: chrono_tz::Tz::UTC,
+            approximate: meter == "users",
         };
         let mut answer = scoped.top(&top).await.unwrap();
         answer.data_as_of = None;

@@ -25,6 +25,7 @@ pub(super) fn top(meter: &str, by: Group, rows: usize) -> Top {
         filters: Vec::new(),
         compare: true,
         zone: chrono_tz::Tz::UTC,
+        approximate: false,
     }
 }
 

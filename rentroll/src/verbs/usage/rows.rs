@@ -41,6 +41,7 @@ pub(super) fn quantity_header(answer: &Answer) -> String {
         (Aggregation::Rate, Some(time)) => format!("{unit}/{}", per(time)),
         (Aggregation::TimeWeighted, Some(Per::Window)) => format!("{unit}, on average"),
         (Aggregation::TimeWeighted, Some(time)) => format!("{}-{}s", answer.unit, per(time)),
+        (Aggregation::UniqueCount, _) if answer.approximation.is_some() => format!("about, different {unit}"),
         (Aggregation::UniqueCount, _) => format!("different {unit}"),
         _ => unit,
     };
@@ -68,7 +69,8 @@ pub(super) fn csv(answer: &Answer, by: &[Group]) -> anyhow::Result<()> {
         header = header.text(&text::written(group));
     }
     let names = ["meter", "unit", "quantity", "events"];
-    let header = names.iter().fold(header, |header, name| header.value(Some(name)));
+    let is_about = answer.approximation.is_some();
+    let header = names.iter().fold(header, |header, name| header.value(Some(text::column(name, is_about))));
     output::line(header.line().trim_end())?;
     for row in &answer.rows {
         let time = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);

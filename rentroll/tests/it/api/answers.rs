@@ -65,6 +65,16 @@ fn usage(served: &Served) {
         assert!(link.contains(cursor) && link.ends_with("rel=\"next\""), "{link}");
     }
     assert_eq!(Value::from(pages), *rows);
+    // About right, where that is asked for, and named so.
+    let path = format!("/api/v1/usage?meter=methods&{SPAN}");
+    let exact = read(&served.get(&path, &served.service));
+    let about = served.get(&format!("{path}&approximate=true"), &served.service);
+    let body = json!({ "meter": "methods", "from": "2020-01-01", "to": "2100-01-01", "approximate": true });
+    for about in [about, served.send("POST", "/api/v1/usage", &served.service, &body.to_string())] {
+        let about = read(&about);
+        assert_eq!((&about["rows"], &exact["approximation"]), (&exact["rows"], &Value::Null), "{about}");
+        assert_eq!(about["approximation"]["method"], "uniqCombined64(17)", "{about}");
+    }
     let top = read(&served.get(&format!("/api/v1/usage/top?meter=requests&{SPAN}&limit=1"), &served.service));
     assert_eq!(top["rows"][0]["key"], "alpha", "{top}");
 }
@@ -165,7 +175,7 @@ fn who_may_what(served: &Served) {
             .collect::<Vec<_>>()
     };
     assert_eq!(named(&served.portal), ["by_method", "requests"]);
-    assert_eq!(named(&served.tenant), ["by_method", "egress_bytes", "p95", "requests"]);
+    assert_eq!(named(&served.tenant), ["by_method", "egress_bytes", "methods", "p95", "requests"]);
     let own = read(&served.get("/api/v1/tokens/self", &served.portal));
     assert_eq!(
         (&own["kind"], &own["reads"], &own["sends"]),
@@ -214,6 +224,20 @@ fn mistakes(served: &Served) {
         ),
         ("usage?meter=requests&from=2026-01-01&to=2026-01-02&limit=0", 400, "limit", Some("0"), "1 to 10000"),
         ("usage?meter=requests&from=2026-01-01&to=2026-01-02&tenant=", 400, "tenant", Some(""), "not empty"),
+        (
+            "usage?meter=requests&from=2026-01-01&to=2026-01-02&approximate=yes",
+            400,
+            "approximate",
+            Some("yes"),
+            "true",
+        ),
+        (
+            "usage/top?meter=requests&from=2026-01-01&to=2026-01-02&approximate=true",
+            422,
+            "approximate",
+            Some("true"),
+            "`unique_count`; `requests` is one of `count`",
+        ),
         ("events?verdict=fine", 400, "verdict", Some("fine"), "rejected"),
         ("meters?cursor=x", 400, "cursor", Some("x"), "next_cursor"),
     ] {

@@ -291,10 +291,11 @@ fn text(random: &mut StdRng, document: &Value, name: &str, schema: &Value) -> St
     }
     if random.random_bool(0.8) {
         let usual: &[&str] = match name {
-            "meter" | "meters" => &["requests", "requests", "by_method", "egress_bytes", "p95"],
+            "meter" | "meters" => &["requests", "requests", "by_method", "egress_bytes", "p95", "methods"],
             "from" => &["2020-01-01", "2026-01-01T00:00Z"],
             "to" => &["2099-01-01", "2100-01-01T00:00:00Z"],
             "at" => &["2099-01-01"],
+            "approximate" => &["true", "false"],
             "zone" => &["UTC", "Europe/Berlin"],
             "rolling" => &["P1D", "24h"],
             "limit" => &["1", "10", "1000"],

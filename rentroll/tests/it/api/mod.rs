@@ -30,6 +30,7 @@ pub(crate) struct Served {
 
 const METERS: &str = "
 - {name: by_method, unit: request, event_type: http.request, aggregation: count, group_by: [method]}
+- {name: methods, unit: method, event_type: http.request, aggregation: unique_count, value: method}
 - {name: p95, unit: byte, event_type: http.request, aggregation: percentile, percentile: 95, value: bytes}
 ";
 

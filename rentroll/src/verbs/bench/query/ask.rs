@@ -139,6 +139,7 @@ impl<'a> Asking<'a> {
             filters: Vec::new(),
             compare: true,
             zone: chrono_tz::Tz::UTC,
+            approximate: false,
         };
         self.repeat(name, async || Ok(self.usage.top(&top).await?.rows.len())).await
     }
