@@ -38,6 +38,7 @@ use crate::usage::Usage;
 
 pub(crate) mod around;
 pub(crate) mod body;
+mod budget;
 mod config;
 pub mod describe;
 mod events;

@@ -18,6 +18,7 @@ use rentroll_engines::store::Store;
 use rentroll_schemas::token::file::FileError;
 use rentroll_schemas::token::{self, Keys, Reads, Speaker};
 
+use super::budget::Budget;
 use super::config::ApiConfig;
 use super::metrics::ApiMetrics;
 use super::problem::{Kind, Problem};
@@ -39,6 +40,8 @@ struct Inner {
     /// The same store, for readers: what is read of the registries may take no more than any other query.
     reads: Store,
     turns: Arc<Turns>,
+    /// Of a token that reads all tenants, and of one that reads one.
+    budgets: [Option<Budget>; 2],
     metrics: ApiMetrics,
 }
 
@@ -61,7 +64,8 @@ impl Gate {
             ("max_execution_time", config.query_seconds_max.to_string()),
             ("max_memory_usage", config.query_memory_bytes_max.to_string()),
         ]);
-        let inner = Arc::new(Inner { keys, tokens, usage, store, reads, turns, metrics });
+        let budgets = [false, true].map(|is_of_tenant| config.budget(is_of_tenant));
+        let inner = Arc::new(Inner { keys, tokens, usage, store, reads, turns, budgets, metrics });
         tokio::spawn(keep_up(Arc::downgrade(&inner)));
         Ok(Gate(inner))
     }
@@ -146,12 +150,22 @@ impl Reader {
     /// A [`Problem`] if none comes in time.
     pub async fn begin(&self) -> Result<Reading, Problem> {
         let inner = &self.gate.0;
-        match inner.turns.take(&self.speaker.id).await {
+        let budget = inner.budgets[usize::from(matches!(self.scope(), Scope::Tenant { .. }))];
+        match inner.turns.take(&self.speaker.id, budget).await {
             Ok(turn) => Ok(Reading { usage: self.usage.clone(), gate: self.gate.clone(), _turn: turn }),
             Err(Busy::Token) => {
                 let detail =
                     "this token has as many queries in work as it may have, and more wait; ask again";
                 Err(Problem::new(Kind::TooManyRequests, detail).again_after(1))
+            }
+            Err(Busy::Spent(until)) => {
+                let seconds = budget.map_or(0, |Budget(budget)| budget.as_secs());
+                let detail = format!(
+                    "the queries of this token have taken the {seconds} s of a minute that they may take together; ask again \
+                     later, for shorter spans or with coarser windows"
+                );
+                let until = u32::try_from(until.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+                Err(Problem::new(Kind::TooManyRequests, detail).again_after(until))
             }
             Err(Busy::Others) => {
                 let detail = "as many queries are in work as may be; ask again";

@@ -35,6 +35,29 @@ fn who_wants_more_than_is_allowed_is_told_how_to_ask_for_less() {
     no_turn(&served);
 }
 
+#[test]
+fn a_tenants_queries_together_take_no_more_of_a_minute_than_they_may() {
+    let served = Served::with("[api]\ntenant_token_seconds_per_minute_max = 1\n", &events(1));
+    let path = format!("/api/v1/usage?meter=requests&{SPAN}");
+    // A second is some hundred of these.
+    let refusal = wait_until(Duration::from_secs(60), || {
+        let answer = served.get(&path, &served.tenant);
+        (answer.status != 200).then_some(answer)
+    });
+    let answer = refusal.expect("never refused");
+    refused(&answer, 429, "#too-many-requests", "have taken the 1 s of a minute that they may take together");
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&seconds), "{answer:?}");
+    // What a portal's token may take is its own, and who reads all may take more.
+    assert_eq!(served.get(&path, &served.portal).status, 200);
+    assert_eq!(served.get(&path, &served.service).status, 200);
+    let again = wait_until(Duration::from_secs(seconds + 30), || {
+        std::thread::sleep(Duration::from_millis(200));
+        (served.get(&path, &served.tenant).status == 200).then_some(())
+    });
+    assert!(again.is_some(), "nothing comes back");
+}
+
 fn too_much(served: &Served) {
     // The rollups do not keep regions apart: the events would be read.
     let path = format!("/api/v1/usage?meter=requests&{SPAN}&filter=region=eu");
