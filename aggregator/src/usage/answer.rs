@@ -1,6 +1,7 @@
 //! A question about one meter, from what was asked to the rows of the answer.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use super::ask::{Ask, Params};
 use super::cells::{self, Amount, Cell, Cells};
+use super::lists::Lists;
 use super::memory::{Kept, Reach};
 use super::plan::{self, Asked, Plan, instant};
 use super::rollups::{self, Grouped};
@@ -36,10 +38,30 @@ struct GroupedRow {
     quantity: i128,
 }
 
+/// As [`GroupedRow`], of one list of meters.
+#[derive(clickhouse::Row, Deserialize)]
+struct ListedRow {
+    list: String,
+    step: i64,
+    keys: Vec<String>,
+    counted: i64,
+    quantity: i128,
+}
+
 impl Kept for GroupedRow {
     fn text_bytes(&self) -> usize {
-        self.keys.iter().map(|key| size_of::<String>() + key.len()).sum()
+        bytes(&self.keys)
     }
+}
+
+impl Kept for ListedRow {
+    fn text_bytes(&self) -> usize {
+        self.list.len() + bytes(&self.keys)
+    }
+}
+
+fn bytes(texts: &[String]) -> usize {
+    texts.iter().map(|text| size_of::<String>() + text.len()).sum()
 }
 
 impl Scoped {
@@ -83,6 +105,15 @@ impl Scoped {
             data_as_of,
             rows,
         })
+    }
+}
+
+/// Changes the steps of a group.
+fn change_steps(cells: &mut Cells, keys: &[String], change: impl FnOnce(&mut BTreeMap<usize, Cell>)) {
+    // Groups have many steps: their keys are seldom copied.
+    match cells.get_mut(keys) {
+        Some(steps) => change(steps),
+        None => change(cells.entry(keys.to_vec()).or_default()),
     }
 }
 
@@ -133,23 +164,29 @@ impl Ask<'_> {
         let is_of_all = matches!(aggregation, Aggregation::UniqueCount | Aggregation::Percentile);
         let rolls = steps > 1 && is_of_all && !plan.counts_only;
         if !plan.is_in_rollups() {
-            return self.measured(plan, raw::grouped(self, plan, rolls).await?, rolls).await;
+            let grouped = raw::grouped(self, plan, rolls).await?;
+            let reach = Reach::of(plan, &grouped.read_from);
+            let cells = self.cells(&grouped, reach.as_ref(), |step| match rolls {
+                true => usize::try_from(step).unwrap_or_default(),
+                false => plan.cut.step(step),
+            });
+            let cells = cells.await?;
+            let cells = if rolls { cells } else { self.rolled(cells, plan)? };
+            return Ok(Measured { cells, read_from: grouped.read_from });
         }
-        self.by_lists(|lists| async move {
-            self.measured(plan, rollups::grouped(self, plan, &lists).await?, rolls).await
-        })
-        .await
+        self.by_lists(|lists| self.measured(plan, lists)).await
     }
 
-    async fn measured(&self, plan: &Plan, grouped: Grouped, rolls: bool) -> Result<Measured, UsageError> {
+    /// Measures from rollups. `None` if they have a list that is not known.
+    async fn measured(&self, plan: &Plan, lists: Lists) -> Result<Option<Measured>, UsageError> {
+        let grouped = rollups::grouped(self, plan, &lists).await?;
         let reach = Reach::of(plan, &grouped.read_from);
-        let cells = self.cells(&grouped, reach.as_ref(), |step| match rolls {
-            true => usize::try_from(step).unwrap_or_default(),
-            false => plan.cut.step(step),
-        });
-        let cells = cells.await?;
-        let cells = if rolls { cells } else { self.rolled(cells, plan)? };
-        Ok(Measured { cells, read_from: grouped.read_from })
+        let cells = match &grouped.by_list {
+            Some(known) => self.cells_by_list(&grouped, known, reach.as_ref(), plan).await?,
+            None => Some(self.cells(&grouped, reach.as_ref(), |step| plan.cut.step(step)).await?),
+        };
+        let Some(cells) = cells else { return Ok(None) };
+        Ok(Some(Measured { cells: self.rolled(cells, plan)?, read_from: grouped.read_from }))
     }
 
     async fn cells(
@@ -165,12 +202,41 @@ impl Ask<'_> {
         let mut cells = Cells::new();
         for row in rows.iter() {
             let cell = Cell { events: row.counted, amount: Amount::Nanos(row.quantity) };
-            match cells.get_mut(&row.keys) {
-                Some(steps) => steps.insert(step(row.step), cell),
-                None => cells.entry(row.keys.clone()).or_default().insert(step(row.step), cell),
-            };
+            change_steps(&mut cells, &row.keys, |steps| drop(steps.insert(step(row.step), cell)));
         }
         Ok(cells)
+    }
+
+    /// As [`Ask::cells`], of a statement that tells lists apart. `None` if it found one that is not known.
+    async fn cells_by_list(
+        &self,
+        grouped: &Grouped,
+        known: &[String],
+        reach: Option<&Reach>,
+        plan: &Plan,
+    ) -> Result<Option<Cells>, UsageError> {
+        // Each row of the answer has one of each list at most.
+        let limit = self.limits().rows_answered_max.saturating_mul(known.len() as u64);
+        let sql = format!("{} LIMIT {}", grouped.sql, limit.saturating_add(1));
+        let rows = self.recall::<ListedRow>(&sql, &grouped.params, reach).await?;
+        if rows.iter().any(|row| !known.contains(&row.list)) {
+            return Ok(None);
+        }
+        let mut cells = Cells::new();
+        for row in rows.iter() {
+            let cell = Cell { events: row.counted, amount: Amount::Nanos(row.quantity) };
+            change_steps(&mut cells, &row.keys, |steps| match steps.entry(plan.cut.step(row.step)) {
+                Entry::Vacant(vacant) => drop(vacant.insert(cell)),
+                Entry::Occupied(mut held) => held.get_mut().add(&cell, plan.meter.aggregation),
+            });
+        }
+        // What was corrected to nothing is nothing.
+        for steps in cells.values_mut() {
+            steps.retain(|_, cell| cell.events != 0);
+        }
+        cells.retain(|_, steps| !steps.is_empty());
+        self.allow_answer(cells.values().map(BTreeMap::len).sum())?;
+        Ok(Some(cells))
     }
 
     fn rolled(&self, cells: Cells, plan: &Plan) -> Result<Cells, UsageError> {

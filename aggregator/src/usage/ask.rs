@@ -32,6 +32,8 @@ enum Value {
     Text(String),
     Texts(Vec<String>),
     Number(i64),
+    /// Seconds since the epoch, to be compared with a DateTime without a function around them, which takes time to plan.
+    Moment(i64),
     Numbers(Vec<i64>),
 }
 
@@ -51,7 +53,7 @@ impl Params {
         let of = |value: &Value| match value {
             Value::Text(text) => text.len(),
             Value::Texts(texts) => texts.iter().map(|text| size_of::<String>() + text.len()).sum(),
-            Value::Number(_) => 0,
+            Value::Number(_) | Value::Moment(_) => 0,
             Value::Numbers(numbers) => numbers.len() * size_of::<i64>(),
         };
         self.values.iter().map(|value| size_of::<Value>() + of(value)).sum()
@@ -67,6 +69,11 @@ impl Params {
 
     pub(super) fn number(&mut self, number: i64) -> String {
         self.bind(Value::Number(number), "Int64")
+    }
+
+    /// A time that a DateTime of the store holds.
+    pub(super) fn moment(&mut self, at: i64) -> String {
+        self.bind(Value::Moment(at), "UInt32")
     }
 
     pub(super) fn numbers(&mut self, numbers: Vec<i64>) -> String {
@@ -280,7 +287,7 @@ fn bound(query: clickhouse::query::Query, name: &str, value: &Value) -> clickhou
         Value::Text(text) => param(query, name, text),
         // The client escapes a text for a parameter, but not the characters in the texts of an array.
         Value::Texts(texts) => query.with_setting(format!("param_{name}"), array_of_texts(texts)),
-        Value::Number(number) => param(query, name, number),
+        Value::Number(number) | Value::Moment(number) => param(query, name, number),
         Value::Numbers(numbers) => param(query, name, numbers),
     }
 }

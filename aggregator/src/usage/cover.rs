@@ -14,6 +14,15 @@ pub(super) struct Part {
     pub(super) stretches: Vec<(i64, i64)>,
 }
 
+/// Seconds of a bucket of rollups.
+pub(super) fn bucket_seconds(source: Source) -> i64 {
+    match source {
+        Source::Day => DAY,
+        Source::Hour => HOUR,
+        Source::Minute | Source::Events => MINUTE,
+    }
+}
+
 /// What the rollups answer for, the coarsest first. `None` if an edge is no whole minute: they have nothing finer.
 pub(super) fn cover(edges: &[i64]) -> Option<Vec<Part>> {
     if edges.iter().any(|edge| edge % MINUTE != 0) {
@@ -106,14 +115,9 @@ mod tests {
         ) {
             let edges: Vec<i64> = minutes.into_iter().map(|minute| minute * MINUTE).collect();
             let parts = cover(&edges).unwrap();
-            let bucket = |source| match source {
-                Source::Day => DAY,
-                Source::Hour => HOUR,
-                _ => MINUTE,
-            };
             let mut all: Vec<(i64, i64)> = Vec::new();
             for part in &parts {
-                let size = bucket(part.source);
+                let size = bucket_seconds(part.source);
                 for (from, to) in &part.stretches {
                     prop_assert!(from % size == 0 && to % size == 0);
                     // An edge in a stretch is at the beginning of a bucket.

@@ -66,17 +66,19 @@ impl Lists {
 }
 
 impl Ask<'_> {
-    /// Asks with the lists that are known, taken for all that there are. If that finds another one it is asked again: with those that
-    /// are known by then, or with a look at each row if these are no others.
-    pub(super) async fn by_lists<T, F: Future<Output = Result<T, UsageError>>>(
+    /// Asks with the lists that are known, taken for all that there are. If that finds another one, by an error of the store or by
+    /// `None`, it is asked again: with those that are known by then, or with a look at each row if these are no others.
+    pub(super) async fn by_lists<T, F: Future<Output = Result<Option<T>, UsageError>>>(
         &self,
         ask: impl Fn(Lists) -> F,
     ) -> Result<T, UsageError> {
         let mut lists = Lists { are_all: true, ..self.lists().await? };
         loop {
             match ask(lists.clone()).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
                 Err(UsageError::Store(StoreError::Refused { code: THROWN, .. })) if lists.are_all => {}
-                answer => return answer,
+                Err(error) => return Err(error),
             }
             *self.known_lists().0.lock().unwrap_or_else(PoisonError::into_inner) = None;
             let now = self.lists().await?;

@@ -6,12 +6,12 @@
 use rentroll_schemas::meter::FromRollup;
 
 use super::ask::{Ask, Params};
-use super::cover::{Part, cover};
+use super::cover::{Part, bucket_seconds, cover};
 use super::filters::{self, Looks};
 use super::lists::Lists;
 use super::plan::Plan;
 use super::registry::{Changes, group_sql};
-use super::rows::{RowValue, Rows, all_rows, meter_rows_at_once, stretches_sql, table};
+use super::rows::{RowValue, Rows, all_rows, known_rows, meter_rows_at_once, stretches_sql, table};
 use super::{Source, UsageError};
 
 /// A span of which few rows are read, of however many tenants: a day.
@@ -23,6 +23,9 @@ pub(super) struct Grouped {
     pub(super) params: Params,
     /// What it reads, the coarsest first.
     pub(super) read_from: Vec<Source>,
+    /// The lists that the meter is known to be in, where rows of several lists are told apart: by a further column in front, the list.
+    /// One of another list is not known, and its quantity is none. Rows of one step are still to be added, and may come to nothing.
+    pub(super) by_list: Option<Vec<String>>,
 }
 
 /// The statement of a plan that tells tenants apart and nothing else, in two steps: its rows are (key: String, n: Int64, q: Decimal,
@@ -44,7 +47,7 @@ pub(super) fn paired(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Option<Groupe
          sumIf(rows.n, rows.at < {from}) AS n_before, {aggregate}If(rows.v, rows.at < {from}) AS q_before \
          FROM ({rows}) AS rows GROUP BY rows.tenant"
     );
-    Some(Grouped { sql, params, read_from })
+    Some(Grouped { sql, params, read_from, by_list: None })
 }
 
 /// Builds the statement, after looking up what it depends on.
@@ -58,12 +61,13 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Result
     };
     let mut params = Params::of(ask.is_of_few(&plan.tenants));
     let mut builder = Builder { ask, plan, lists, changes: changes.as_ref(), params: &mut params };
-    if let Some(sql) = builder.at_once(&parts) {
-        return Ok(Grouped { sql, params, read_from: parts.iter().map(|part| part.source).collect() });
+    if let Some((sql, by_list)) = builder.at_once(&parts) {
+        let read_from = parts.iter().map(|part| part.source).collect();
+        return Ok(Grouped { sql, params, read_from, by_list });
     }
     let (rows, read_from) = builder.rows(&parts);
     let sql = builder.statement(&rows);
-    Ok(Grouped { sql, params, read_from })
+    Ok(Grouped { sql, params, read_from, by_list: None })
 }
 
 struct Builder<'a> {
@@ -75,9 +79,9 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The statement of a question about few tenants, or a short time, that one table answers: to plan a statement takes longer than
-    /// to run this one, so that it has no more in it than it needs.
-    fn at_once(&mut self, parts: &[Part]) -> Option<String> {
+    /// The statement of a question about few tenants, or a short time, that one table answers, and the lists that it tells apart: to
+    /// plan a statement takes longer than to run this one, so that it has no more in it than it needs.
+    fn at_once(&mut self, parts: &[Part]) -> Option<(String, Option<Vec<String>>)> {
         let plan = self.plan;
         let [part] = parts else { return None };
         if self.changes.is_some() || plan.all_but.is_some() {
@@ -85,9 +89,14 @@ impl Builder<'_> {
         }
         let (meter, value) = (&plan.meter.name, value(plan));
         let is_short = plan.cut.to() - plan.cut.from() <= SHORT_SECONDS;
-        let rows = match self.ask.is_of_few(&plan.tenants) {
-            true => meter_rows_at_once(meter, value, self.lists, self.params),
-            false if is_short && !plan.needs_dimensions() => all_rows(meter, value, self.lists, self.params)?,
+        let (rows, by_list) = match self.ask.is_of_few(&plan.tenants) {
+            true => match known_rows(meter, value, self.lists, self.params) {
+                Some((rows, lists)) => (rows, Some(lists)),
+                None => (meter_rows_at_once(meter, value, self.lists, self.params), None),
+            },
+            false if is_short && !plan.needs_dimensions() => {
+                (all_rows(meter, value, self.lists, self.params)?, None)
+            }
             false => return None,
         };
         let json = Looks::AtJson("dimensions");
@@ -95,7 +104,14 @@ impl Builder<'_> {
         conditions.push(rows.condition);
         conditions.push(stretches_sql(&part.stretches, self.params));
         conditions.extend(plan.filters.iter().map(|filter| filters::sql(filter, json, self.params)));
-        let step = plan.cut.step_sql("at", self.params);
+        // A bucket is a step as it is, if each step has one.
+        let (at, step) = match plan.cut.is_of(bucket_seconds(part.source)) {
+            true => (String::new(), "toInt64(toUnixTimestamp(bucket))".to_owned()),
+            false => {
+                let at = "WITH toInt64(toUnixTimestamp(bucket)) AS at ".to_owned();
+                (at, plan.cut.step_sql("at", self.params))
+            }
+        };
         let mut groups = Vec::new();
         for group in &plan.group_by {
             groups.push(match group {
@@ -105,15 +121,20 @@ impl Builder<'_> {
         }
         let keys = if groups.is_empty() { NO_KEYS.to_owned() } else { format!("[{}]", groups.join(", ")) };
         let by: String = groups.iter().map(|group| format!(", {group}")).collect();
-        Some(format!(
-            "WITH toInt64(toUnixTimestamp(bucket)) AS at SELECT {step} AS step, {keys} AS keys, sum({events}) AS counted, \
-             {aggregate}({value}) AS quantity FROM {table} WHERE {conditions} GROUP BY step{by} HAVING counted != 0",
+        let (list, by_and_list, having) = match by_list {
+            Some(_) => ("toString(meters) AS list, ", format!("{by}, meters"), ""),
+            None => ("", by, " HAVING counted != 0"),
+        };
+        let sql = format!(
+            "{at}SELECT {list}{step} AS step, {keys} AS keys, sum({events}) AS counted, {aggregate}({value}) AS quantity \
+             FROM {table} WHERE {conditions} GROUP BY step{by_and_list}{having}",
             events = rows.events,
             aggregate = aggregate(plan),
             value = rows.value,
             table = self.ask.scope().table(table(part.source)),
             conditions = conditions.join(" AND "),
-        ))
+        );
+        Some((sql, by_list))
     }
 
     fn statement(&mut self, rows: &str) -> String {
@@ -282,7 +303,7 @@ pub(super) fn aggregate(plan: &Plan) -> &'static str {
 }
 
 /// No keys at all.
-const NO_KEYS: &str = "CAST([], 'Array(String)')";
+const NO_KEYS: &str = "emptyArrayString()";
 
 /// A query of (step, keys, counted, quantity), told apart by `groups`; cells that were corrected to nothing are none.
 pub(super) fn grouped_sql(

@@ -131,12 +131,37 @@ pub(super) fn all_rows(
     let places = places(meter, lists, params);
     let ((_, last), others) = places.split_last()?;
     let value = value.column(&total_of(others, last));
-    let without = lists.without(meter);
-    let condition =
-        if without.is_empty() { "1".to_owned() } else { format!("meters NOT IN {}", params.texts(&without)) };
+    let condition = not_without(meter, lists, params);
     let known: Vec<&str> = places.iter().map(|(condition, _)| condition.as_str()).collect();
     let events = format!("toInt64(events + throwIf(NOT ({})))", known.join(" OR "));
     Some(MeterRows { condition, events, value })
+}
+
+/// As [`all_rows`], for a statement that tells lists apart, so that one that is not known is seen in what it answers; with those that
+/// are known.
+pub(super) fn known_rows(
+    meter: &str,
+    value: RowValue,
+    lists: &Lists,
+    params: &mut Params,
+) -> Option<(MeterRows, Vec<String>)> {
+    if !lists.are_all() {
+        return None;
+    }
+    let known = (0..PACKED_MAX).flat_map(|nth| lists.with(meter, nth)).collect();
+    let places = places(meter, lists, params);
+    let ((_, last), others) = places.split_last()?;
+    let value = value.column(&total_of(others, last));
+    Some((MeterRows::of(not_without(meter, lists, params), value), known))
+}
+
+/// The condition that a row is of no list that is known not to have the meter.
+fn not_without(meter: &str, lists: &Lists, params: &mut Params) -> String {
+    let without = lists.without(meter);
+    match without.is_empty() {
+        true => "1".to_owned(),
+        false => format!("meters NOT IN {}", params.texts(&without)),
+    }
 }
 
 /// The rows of a meter in a rollup table. Those of lists that are known are found by the sort key; all others are looked at, of which
@@ -177,8 +202,8 @@ fn unknown_rows(meter: &str, lists: &Lists, params: &mut Params) -> (String, Str
 /// The condition that a bucket is in one of these stretches.
 pub(super) fn stretches_sql(stretches: &[(i64, i64)], params: &mut Params) -> String {
     let mut between = |from: i64, to: i64| {
-        let (from, to) = (params.number(from), params.number(to));
-        format!("bucket >= toDateTime({from}, 'UTC') AND bucket < toDateTime({to}, 'UTC')")
+        let (from, to) = (params.moment(from), params.moment(to));
+        format!("bucket >= {from} AND bucket < {to}")
     };
     if stretches.len() <= STRETCHES_MAX {
         let each: Vec<String> =

@@ -97,6 +97,11 @@ impl Cut {
         is_uniform.then_some((edge, seconds))
     }
 
+    /// Whether each step has so many seconds.
+    pub(super) fn is_of(&self, seconds: i64) -> bool {
+        self.edges.windows(2).all(|pair| pair[1] - pair[0] == seconds)
+    }
+
     /// The step that an instant is in.
     pub(super) fn step(&self, at: i64) -> usize {
         self.edges.partition_point(|edge| *edge <= at).saturating_sub(1).min(self.edges.len() - 2)

@@ -26,7 +26,17 @@ async fn counted(usage: &Scoped, meter: &str) -> Vec<u64> {
         Query { tenants: vec!["acme".to_owned(), "other".to_owned()], window: Window::Minute, ..whole() },
         Query { group_by: vec![Group::Dimension("method".to_owned())], ..whole() },
     ] {
-        counted.push(usage.query(&query).await.unwrap().rows.iter().map(|row| row.events).sum());
+        let rows = usage.query(&query).await.unwrap().rows;
+        // Of another place in a list the total would be another meter's.
+        for row in &rows {
+            let quantity = match meter {
+                "bytes" => 7 * row.events,
+                "largest" => 7,
+                _ => row.events,
+            };
+            assert_eq!(row.quantity.unwrap().to_string(), quantity.to_string(), "{meter}: {row:?}");
+        }
+        counted.push(rows.iter().map(|row| row.events).sum());
     }
     let top = Top { from: whole().from, to: whole().to, ..top(meter, Group::Tenant, 10) };
     counted.push(usage.top(&top).await.unwrap().total.events);
