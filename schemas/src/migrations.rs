@@ -35,6 +35,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_log_topic"),
     migration!(11, "0011_meters"),
     migration!(12, "0012_partitions"),
+    migration!(13, "0013_months_of_days"),
 ];
 
 impl Migration {

@@ -1,7 +1,7 @@
 //! Answers of the store, remembered for as long as nothing came into what they were read from.
 //!
 //! Dashboards ask the same again and again, and of most of a month nothing changes any more. What a statement was answered is kept
-//! beside a stamp of the parts that the tables had in its weeks, taken before it was asked. It is given again only if a stamp that is
+//! beside a stamp of the parts that the tables had in its time, taken before it was asked. It is given again only if a stamp that is
 //! taken after the question came is the same: an answer is never older than its question. The statement is the key, with
 //! all its values and with whose usage may be seen, so that nobody is given what was read for somebody else.
 
@@ -29,13 +29,22 @@ const BYTES_MAX: usize = 32 << 20;
 /// What an entry takes besides.
 const ENTRY_BYTES: usize = 512;
 
-/// What a statement reads: the weeks of rollups, and the registry of tenants.
+/// What a statement reads: the partitions of rollups, and the registry of tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reach {
-    tables: Vec<&'static str>,
-    /// The Mondays of the first week and of the last, as partitions are named.
-    weeks: RangeInclusive<String>,
+    /// Of each table the first and the last, by their names.
+    partitions: Vec<(&'static str, RangeInclusive<String>)>,
     needs_registry: bool,
+}
+
+/// The partition of rollups that a time is in, by its name: of days the month, of what is finer the week, by its Monday. Names are in
+/// the order of time.
+fn partition(source: Source, at: i64) -> String {
+    let day = instant(at).date_naive();
+    match source {
+        Source::Day => day.format("%Y%m").to_string(),
+        Source::Hour | Source::Minute | Source::Events => day.week(Weekday::Mon).first_day().to_string(),
+    }
 }
 
 /// What a statement is known by.
@@ -100,10 +109,11 @@ impl Reach {
         if read_from.contains(&Source::Events) {
             return None;
         }
-        let monday = |at: i64| instant(at).date_naive().week(Weekday::Mon).first_day().to_string();
+        let (from, to) = (plan.cut.from(), plan.cut.to() - 1);
+        let of_table =
+            |source: &Source| (table(*source).name(), partition(*source, from)..=partition(*source, to));
         Some(Reach {
-            tables: read_from.iter().map(|source| table(*source).name()).collect(),
-            weeks: monday(plan.cut.from())..=monday(plan.cut.to() - 1),
+            partitions: read_from.iter().map(of_table).collect(),
             needs_registry: plan.needs_registry(),
         })
     }
@@ -113,15 +123,17 @@ impl Stamps {
     /// The parts that a statement reads, as one number. `None` if that is not known: a table that is spread over servers has no parts
     /// here, and neither has one that is empty.
     fn of(&self, reach: &Reach) -> Option<u64> {
-        let has_parts = |name: &&&str| self.0.iter().any(|(table, ..)| table == **name);
-        if reach.tables.iter().filter(has_parts).count() < reach.tables.len() {
+        let has_parts = |name: &str| self.0.iter().any(|(table, ..)| table == name);
+        if !reach.partitions.iter().all(|(table, _)| has_parts(table)) {
             return None;
         }
         let mut hasher = DefaultHasher::new();
         for stamped @ (table, partition, _) in &self.0 {
+            let is_within =
+                |(name, names): &(&str, RangeInclusive<String>)| table == name && names.contains(partition);
             let is_read = match table == REGISTRY {
                 true => reach.needs_registry,
-                false => reach.tables.contains(&table.as_str()) && reach.weeks.contains(partition),
+                false => reach.partitions.iter().any(is_within),
             };
             if is_read {
                 stamped.hash(&mut hasher);
@@ -236,8 +248,18 @@ impl Ask<'_> {
 mod tests {
     use super::*;
 
-    fn reach(tables: &[&'static str], from: &str, to: &str, needs_registry: bool) -> Reach {
-        Reach { tables: tables.to_vec(), weeks: from.to_owned()..=to.to_owned(), needs_registry }
+    fn reach(partitions: &[(&'static str, &str)], needs_registry: bool) -> Reach {
+        let one = |(table, name): &(&'static str, &str)| (*table, (*name).to_owned()..=(*name).to_owned());
+        Reach { partitions: partitions.iter().map(one).collect(), needs_registry }
+    }
+
+    #[test]
+    fn partitions_are_named_as_the_store_names_them() {
+        let at = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp();
+        assert_eq!(partition(Source::Day, at("2026-11-01T00:00:00Z")), "202611");
+        assert_eq!(partition(Source::Day, at("2026-10-31T23:59:59Z")), "202610");
+        assert_eq!(partition(Source::Hour, at("2026-11-01T00:00:00Z")), "2026-10-26");
+        assert_eq!(partition(Source::Minute, at("2026-11-02T00:00:00Z")), "2026-11-02");
     }
 
     fn stamps(of: &[(&str, &str, u64)]) -> Stamps {
@@ -249,24 +271,27 @@ mod tests {
     #[test]
     fn a_stamp_is_of_what_is_read_and_of_nothing_else() {
         let before = stamps(&[
-            ("rollup_day", "2026-10-05", 1),
-            ("rollup_day", "2026-10-12", 2),
-            ("rollup_hour", "2026-10-05", 3),
+            ("rollup_day", "202609", 1),
+            ("rollup_day", "202610", 2),
+            ("rollup_hour", "2026-09-28", 3),
         ]);
-        let week = reach(&["rollup_day"], "2026-10-05", "2026-10-05", false);
+        let month = reach(&[("rollup_day", "202609")], false);
         for (other, is_same) in [
-            (stamps(&[("rollup_day", "2026-10-05", 1), ("rollup_day", "2026-10-12", 9)]), true),
-            (stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]), true),
-            (stamps(&[("rollup_day", "2026-10-05", 9), ("rollup_day", "2026-10-12", 2)]), false),
-            (stamps(&[("rollup_day", "2026-10-12", 1)]), false),
+            (stamps(&[("rollup_day", "202609", 1), ("rollup_day", "202610", 9)]), true),
+            (stamps(&[("rollup_day", "202609", 1), ("tenants", "tuple()", 9)]), true),
+            (stamps(&[("rollup_day", "202609", 9), ("rollup_day", "202610", 2)]), false),
+            (stamps(&[("rollup_day", "202610", 1)]), false),
         ] {
-            assert_eq!(before.of(&week) == other.of(&week), is_same, "{other:?}");
+            assert_eq!(before.of(&month) == other.of(&month), is_same, "{other:?}");
         }
-        let registry = Reach { needs_registry: true, ..week.clone() };
-        let changed = stamps(&[("rollup_day", "2026-10-05", 1), ("tenants", "tuple()", 9)]);
+        let registry = Reach { needs_registry: true, ..month.clone() };
+        let changed = stamps(&[("rollup_day", "202609", 1), ("tenants", "tuple()", 9)]);
         assert_ne!(before.of(&registry), changed.of(&registry));
-        let two = reach(&["rollup_day", "rollup_minute"], "2026-10-05", "2026-10-05", false);
-        assert_eq!(before.of(&two), None, "a table without parts may be spread over servers");
+        let hours = reach(&[("rollup_day", "202609"), ("rollup_hour", "2026-09-28")], false);
+        let changed = stamps(&[("rollup_day", "202609", 1), ("rollup_hour", "2026-09-28", 9)]);
+        assert_ne!(before.of(&hours), changed.of(&hours));
+        let none = reach(&[("rollup_day", "202609"), ("rollup_minute", "2026-09-28")], false);
+        assert_eq!(before.of(&none), None, "a table without parts may be spread over servers");
     }
 
     #[derive(clickhouse::Row, serde::Deserialize)]

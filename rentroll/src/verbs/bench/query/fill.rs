@@ -160,7 +160,7 @@ impl Month {
     }
 }
 
-/// Merges the rollups of each week into one part, as the store does by itself a day after nothing came into it any more: what is
+/// Merges the rollups of each partition into one part, as the store does by itself a day after nothing came into it any more: what is
 /// asked about is a month that is over.
 ///
 /// # Errors
