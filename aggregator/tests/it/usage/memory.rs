@@ -54,22 +54,27 @@ async fn what_is_remembered_ends_with_what_comes() {
     assert_eq!((counted(&of_acme, &week()).await, usage.recalled()), (2, 2));
     assert_eq!((counted(&all.clone().afresh(), &week()).await, usage.recalled()), (4, 2));
 
-    // What comes into another week is no news to this one; what comes into it is, at once.
+    // What comes into another month is no news to days, and into another week none to hours; what comes into what they read is, at once.
     let first = world.facts.len();
-    request(&mut world, "acme", "later", "2026-10-15T12:00:00Z");
+    request(&mut world, "acme", "later", "2026-11-02T12:00:00Z");
     world.send(first).await;
     assert_eq!((counted(&all, &week()).await, usage.recalled()), (4, 3));
     let first = world.facts.len();
+    request(&mut world, "acme", "sooner", "2026-10-15T12:00:00Z");
+    world.send(first).await;
+    assert_eq!((counted(&all, &hourly).await, usage.recalled()), (4, 4));
+    assert_eq!((counted(&all, &week()).await, usage.recalled()), (4, 4));
+    let first = world.facts.len();
     request(&mut world, "acme", "late", "2026-10-08T12:00:00Z");
     world.send(first).await;
-    assert_eq!((counted(&all, &week()).await, usage.recalled()), (5, 3));
     assert_eq!((counted(&all, &week()).await, usage.recalled()), (5, 4));
+    assert_eq!((counted(&all, &week()).await, usage.recalled()), (5, 5));
 
     // So is a correction, once the rollups follow it.
     let first = world.facts.len();
     world.event("acme", "void", "http.request", "2026-10-08T13:00:00Z", "{}", r#","voids":"late""#);
     world.send(first).await;
-    assert_eq!((counted(&all, &week()).await, usage.recalled()), (4, 4));
+    assert_eq!((counted(&all, &week()).await, usage.recalled()), (4, 5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
