@@ -48,7 +48,8 @@ impl Process {
     /// Lets it end by itself.
     fn stop(mut self) {
         drop(self.child.stdin.take());
-        assert!(self.child.wait().unwrap().success(), "it closes the engine and ends cleanly");
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "it closes the engine and ends cleanly: {status}");
     }
 }
 
@@ -301,4 +302,37 @@ async fn a_process_has_one_embedded_store() {
     let error = Store::open(&StoreConfig::embedded(folder("store-other"))).await.unwrap_err();
     assert!(matches!(error, StoreError::Occupied { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "run by the other tests, as a process of its own"]
+fn hurried_child() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = StoreConfig::embedded(std::env::var_os(DATA_DIR).expect("run by the other tests"));
+    runtime.block_on(async {
+        let store = Store::open(&config).await.unwrap();
+        store.migrate(&[]).await.unwrap();
+        println!("child: serves");
+        // Gone after the first row: the query is ended, as nobody waits for the others.
+        for limit in [10, 100_000, 1_000_000, 3_000_000] {
+            let sql = format!("SELECT number FROM system.numbers LIMIT {limit}");
+            let mut rows = store.client().query(&sql).fetch::<u64>().unwrap();
+            rows.next().await.unwrap();
+        }
+        store.close().await;
+    });
+    // One that is still in the library when the process ends crashes it.
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap_or_default();
+        assert!(!name.starts_with("rentroll-"), "{name}");
+    }
+}
+
+/// Queries of clients that have gone are ended by threads of their own, and these have ended with the store.
+#[test]
+fn who_leaves_its_answers_unread_ends_cleanly() {
+    let data_dir = folder("hurried");
+    for _ in 0..5 {
+        Process::spawn_test("processes::hurried_child", &data_dir, &[]).stop();
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::store::chdb::{Engine, EngineError};
 
-use super::cancel::{CancelGuard, Progress};
+use super::cancel::{CancelGuard, Kills, Progress};
 use super::fault::{Fault, code};
 use super::intake::pump;
 use super::outlet::{Outlet, PIECES_MAX};
@@ -29,6 +29,8 @@ use super::run::{Head, Work};
 const REQUESTS_MAX: usize = 32;
 /// How long a request waits for its turn before it is told to come back.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long the threads may go on that end queries of clients that have gone, when the face closes.
+const KILL_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long requests in flight may go on when the face closes.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,7 @@ pub(crate) struct Face {
 
 struct Shared {
     engine: Arc<Engine>,
+    kills: Arc<Kills>,
     user: String,
     password: String,
     scratch: PathBuf,
@@ -71,7 +74,9 @@ impl Face {
         let mut about = about.trim_end().split('\t');
         let mut next = || about.next().unwrap_or_default();
         let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        let kills = Arc::<Kills>::default();
         let shared = Arc::new(Shared {
+            kills: Arc::clone(&kills),
             version: next().into(),
             timezone: value(next()),
             display_name: value(next()),
@@ -95,6 +100,7 @@ impl Face {
                 runtime.block_on(serve(listener, shared, stopped));
                 // What still runs holds the engine open; it ends with the process at the latest.
                 runtime.shutdown_timeout(Duration::from_secs(1));
+                kills.wait(KILL_WAIT_MAX);
             })
             .map_err(FaceError::Start)?;
         Ok(Face { address, stop: Some(stop), thread: Some(thread) })
@@ -228,7 +234,12 @@ impl Shared {
         let turn = Turn(Arc::clone(self));
         let progress = Arc::new(Progress::default());
         let mark = format!("rentroll-request-{}", random_id());
-        let guard = CancelGuard::new(Arc::clone(&self.engine), Arc::clone(&progress), mark.clone());
+        let guard = CancelGuard::new(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.kills),
+            Arc::clone(&progress),
+            mark.clone(),
+        );
         let (head_sender, head) = oneshot::channel();
         let (parts_sender, parts) = mpsc::channel(PIECES_MAX);
         let tag: String =
