@@ -175,7 +175,7 @@ impl Ask<'_> {
         params: &Params,
         mut take: impl FnMut(T) -> Result<(), UsageError>,
     ) -> Result<(), UsageError> {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.left();
         let reading = async {
             let mut cursor =
                 self.query(sql, params, left).fetch::<T>().map_err(|error| self.failed(error))?;
@@ -249,7 +249,12 @@ impl Ask<'_> {
         query
     }
 
-    fn timed_out(&self) -> UsageError {
+    /// What is left of its time.
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn timed_out(&self) -> UsageError {
         UsageError::TimedOut { seconds: self.limits().seconds_max, narrow: self.narrow.clone() }
     }
 

@@ -222,7 +222,9 @@ impl Ask<'_> {
 
     /// Stamps whose reading began at this time or later; any, without one.
     async fn stamps(&self, memory: &Memory, since: Option<Instant>) -> Result<Arc<Stamps>, UsageError> {
-        let mut stamped = memory.stamps.lock().await;
+        // Whoever reads them now may have more time than this one.
+        let waiting = tokio::time::timeout(self.left(), memory.stamps.lock());
+        let mut stamped = waiting.await.map_err(|_| self.timed_out())?;
         if let Some((began, stamps)) = stamped.as_ref()
             && since.is_none_or(|since| *began >= since)
         {
