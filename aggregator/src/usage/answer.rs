@@ -87,7 +87,7 @@ impl Scoped {
             approximate: query.approximate,
         };
         let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cutting.cut(from, to)?)?;
-        let ask = self.ask(plan.narrow());
+        let ask = self.ask(plan.narrow()).of_plan(&plan);
         let (measured, data_as_of) = tokio::try_join!(ask.measure(&plan), ask.data_as_of())?;
         let rows = Rows { ask: &ask, plan: &plan, fill: query.fill }.of(measured.cells)?;
         Ok(Answer {
@@ -216,9 +216,13 @@ impl Ask<'_> {
         plan: &Plan,
     ) -> Result<Option<Cells>, UsageError> {
         // Each row of the answer has one of each list at most.
-        let limit = self.limits().rows_answered_max.saturating_mul(known.len() as u64);
-        let sql = format!("{} LIMIT {}", grouped.sql, limit.saturating_add(1));
+        let most = self.limits().rows_answered_max.saturating_mul(known.len() as u64);
+        let sql = format!("{} LIMIT {}", grouped.sql, most.saturating_add(1));
         let rows = self.recall::<ListedRow>(&sql, &grouped.params, reach).await?;
+        // With what comes to nothing, or not: some were left behind.
+        if rows.len() as u64 > most {
+            return Err(self.too_many_rows());
+        }
         if rows.iter().any(|row| !known.contains(&row.list)) {
             return Ok(None);
         }

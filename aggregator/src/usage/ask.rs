@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::answer::Freshness;
 use super::lists::KnownLists;
 use super::memory::Memory;
+use super::plan::Plan;
 use super::scope::SCOPE_TENANT;
 use super::{Limits, Scope, Scoped, UsageError};
 
@@ -116,19 +117,26 @@ pub(super) struct Ask<'a> {
     until: Instant,
     /// How to ask for less.
     pub(super) narrow: String,
+    /// Whether an answer that is about right would take less memory.
+    may_be_approximate: bool,
 }
 
 impl Scoped {
     /// Begins a question. `narrow` says how to ask for less.
     pub(super) fn ask(&self, narrow: impl Into<String>) -> Ask<'_> {
         let until = Instant::now() + Duration::from_secs(self.usage.limits.seconds_max);
-        Ask { scoped: self, until, narrow: narrow.into() }
+        Ask { scoped: self, until, narrow: narrow.into(), may_be_approximate: false }
     }
 }
 
 impl Ask<'_> {
     pub(super) fn scope(&self) -> &Scope {
         &self.scoped.scope
+    }
+
+    /// Of a plan that may have another way to take less memory.
+    pub(super) fn of_plan(self, plan: &Plan) -> Self {
+        Ask { may_be_approximate: plan.may_be_approximate(), ..self }
     }
 
     /// Whether a question is about few tenants: the one that may be seen, or those that are named.
@@ -210,11 +218,15 @@ impl Ask<'_> {
 
     /// Refuses an answer of more rows than are allowed.
     pub(super) fn allow_answer(&self, rows: usize) -> Result<(), UsageError> {
-        let limit = self.limits().rows_answered_max;
-        match rows as u64 > limit {
-            true => Err(self.too_large("the number of rows of the answer".to_owned(), limit)),
+        match rows as u64 > self.limits().rows_answered_max {
+            true => Err(self.too_many_rows()),
             false => Ok(()),
         }
+    }
+
+    /// That an answer has more rows than are allowed.
+    pub(super) fn too_many_rows(&self) -> UsageError {
+        self.too_large("the number of rows of the answer".to_owned(), self.limits().rows_answered_max)
     }
 
     pub(super) fn too_large(&self, what: String, limit: u64) -> UsageError {
@@ -267,7 +279,9 @@ impl Ask<'_> {
             Some(158) => self.too_large("the number of rows to read".to_owned(), self.limits().rows_read_max),
             Some(159 | 160) => self.timed_out(),
             Some(241) => {
-                UsageError::Memory { bytes: self.limits().memory_bytes_max, narrow: self.narrow.clone() }
+                let or = if self.may_be_approximate { ", or for an `approximate` answer" } else { "" };
+                let narrow = format!("{}{or}", self.narrow);
+                UsageError::Memory { bytes: self.limits().memory_bytes_max, narrow }
             }
             _ => UsageError::Store(self.scoped.usage.store.error(error)),
         }

@@ -128,6 +128,11 @@ impl Plan {
         Err(UsageError::parameter("approximate", "true", allowed))
     }
 
+    /// Whether it would take less memory if quantities were counted about right.
+    pub(super) fn may_be_approximate(&self) -> bool {
+        self.meter.aggregation == Aggregation::UniqueCount && !self.counts_only && !self.approximate
+    }
+
     /// How quantities are counted about right, if they are.
     pub(super) fn approximation(&self) -> Option<Approximation> {
         self.approximate.then_some(raw::APPROXIMATION)
@@ -200,9 +205,6 @@ impl Plan {
         }
         if self.cut.edges.len() > 2 {
             ways.push("take a coarser window");
-        }
-        if self.meter.aggregation == Aggregation::UniqueCount && !self.counts_only && !self.approximate {
-            ways.push("say `approximate`, which takes less memory");
         }
         if !self.is_in_rollups() && self.meter.aggregation.from_rollup() != FromRollup::Nothing {
             ways.push("add the dimensions to the meter's `group_by`, so that its rollups answer");

@@ -139,7 +139,7 @@ impl Scoped {
             approximate: top.approximate,
         };
         let plan = Plan::new(&self.scope, &self.usage.meters.now(), &asked, cut).map_err(as_asked)?;
-        let ask = self.ask(plan.narrow());
+        let ask = self.ask(plan.narrow()).of_plan(&plan);
         let (ranked, data_as_of) = tokio::try_join!(ask.rank(&plan, top.rows), ask.data_as_of())?;
         let table = Table { ask: &ask, plan: &plan, total: ranked.total.now.as_ref() };
         let row = |(key, pair): (String, Pair)| table.row(key, &pair);

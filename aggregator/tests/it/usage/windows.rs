@@ -286,6 +286,14 @@ async fn what_would_be_too_much_is_refused_with_how_to_ask_for_less() {
     let little = Limits { memory_bytes_max: 8 << 20, ..Limits::default() };
     let error = limited(little).query(&whole("users")).await.unwrap_err();
     assert!(matches!(error, UsageError::Memory { bytes: 8_388_608, .. }), "{error}");
+    assert!(error.to_string().contains("or for an `approximate` answer"), "{error}");
+    // About right, they take less than all of them side by side.
+    let little = Limits { memory_bytes_max: 32 << 20, ..Limits::default() };
+    let error = limited(little).query(&whole("users")).await.unwrap_err();
+    assert!(matches!(error, UsageError::Memory { .. }), "{error}");
+    let about = limited(little).query(&Query { approximate: true, ..whole("users") }).await.unwrap();
+    let about = about.rows[0].quantity.unwrap().nanos() / 1_000_000_000;
+    assert!((295_000..305_000).contains(&about), "{about}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
