@@ -15,7 +15,7 @@ use super::cells::{self, Amount, Cell, Cells};
 use super::lists::Lists;
 use super::memory::{Kept, Reach};
 use super::plan::{self, Asked, Plan, instant};
-use super::rollups::{self, Grouped};
+use super::rollups::{self, ByList, Grouped};
 use super::scope::Table;
 use super::windows::{Cut, Cutting};
 use super::{Answer, Fill, Group, Query, Row, Scoped, Source, UsageError, Window, levels, raw, text};
@@ -179,14 +179,19 @@ impl Ask<'_> {
 
     /// Measures from rollups. `None` if they have a list that is not known.
     async fn measured(&self, plan: &Plan, lists: Lists) -> Result<Option<Measured>, UsageError> {
-        let grouped = rollups::grouped(self, plan, &lists).await?;
-        let reach = Reach::of(plan, &grouped.read_from);
-        let cells = match &grouped.by_list {
-            Some(known) => self.cells_by_list(&grouped, known, reach.as_ref(), plan).await?,
-            None => Some(self.cells(&grouped, reach.as_ref(), |step| plan.cut.step(step)).await?),
+        let (cells, read_from) = match rollups::by_list(self, plan, &lists) {
+            Some(by_list) => {
+                let Some(cells) = self.cells_by_list(&by_list, plan).await? else { return Ok(None) };
+                (cells, by_list.grouped.read_from)
+            }
+            None => {
+                let grouped = rollups::grouped(self, plan, &lists).await?;
+                let reach = Reach::of(plan, &grouped.read_from);
+                let cells = self.cells(&grouped, reach.as_ref(), |step| plan.cut.step(step)).await?;
+                (cells, grouped.read_from)
+            }
         };
-        let Some(cells) = cells else { return Ok(None) };
-        Ok(Some(Measured { cells: self.rolled(cells, plan)?, read_from: grouped.read_from }))
+        Ok(Some(Measured { cells: self.rolled(cells, plan)?, read_from }))
     }
 
     async fn cells(
@@ -210,15 +215,14 @@ impl Ask<'_> {
     /// As [`Ask::cells`], of a statement that tells lists apart. `None` if it found one that is not known.
     async fn cells_by_list(
         &self,
-        grouped: &Grouped,
-        known: &[String],
-        reach: Option<&Reach>,
+        ByList { grouped, known }: &ByList,
         plan: &Plan,
     ) -> Result<Option<Cells>, UsageError> {
+        let reach = Reach::of(plan, &grouped.read_from);
         // Each row of the answer has one of each list at most.
         let most = self.limits().rows_answered_max.saturating_mul(known.len() as u64);
         let sql = format!("{} LIMIT {}", grouped.sql, most.saturating_add(1));
-        let rows = self.recall::<ListedRow>(&sql, &grouped.params, reach).await?;
+        let rows = self.recall::<ListedRow>(&sql, &grouped.params, reach.as_ref()).await?;
         // With what comes to nothing, or not: some were left behind.
         if rows.len() as u64 > most {
             return Err(self.too_many_rows());

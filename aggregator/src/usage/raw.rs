@@ -97,7 +97,7 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan, rolls: bool) -> Result<G
     };
     let placed = format!("(SELECT {step} AS placed{named}, cells.* FROM {from} {filter})");
     let sql = grouped_sql("placed", &names, "count()", &aggregate, &placed, &[]);
-    Ok(Grouped { sql, params, read_from: vec![Source::Events], by_list: None })
+    Ok(Grouped { sql, params, read_from: vec![Source::Events] })
 }
 
 /// Whether the events that a plan needs may be read and are there; says whether some are there twice. `times` is how often each is

@@ -11,7 +11,9 @@ use super::filters::{self, Looks};
 use super::lists::Lists;
 use super::plan::Plan;
 use super::registry::{Changes, group_sql};
-use super::rows::{RowValue, Rows, all_rows, known_rows, meter_rows_at_once, stretches_sql, table};
+use super::rows::{
+    MeterRows, RowValue, Rows, all_rows, known_rows, meter_rows_at_once, stretches_sql, table,
+};
 use super::{Source, UsageError};
 
 /// A span of which few rows are read, of however many tenants: a day.
@@ -23,9 +25,14 @@ pub(super) struct Grouped {
     pub(super) params: Params,
     /// What it reads, the coarsest first.
     pub(super) read_from: Vec<Source>,
-    /// The lists that the meter is known to be in, where rows of several lists are told apart: by a further column in front, the list.
-    /// One of another list is not known, and its quantity is none. Rows of one step are still to be added, and may come to nothing.
-    pub(super) by_list: Option<Vec<String>>,
+}
+
+/// A statement of rows of one list of meters each: the list is a further column, in front. Those of one step are still to be added, and
+/// may come to nothing.
+pub(super) struct ByList {
+    pub(super) grouped: Grouped,
+    /// The lists that the meter is known to be in: a row of another one has no quantity.
+    pub(super) known: Vec<String>,
 }
 
 /// The statement of a plan that tells tenants apart and nothing else, in two steps: its rows are (key: String, n: Int64, q: Decimal,
@@ -47,7 +54,7 @@ pub(super) fn paired(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Option<Groupe
          sumIf(rows.n, rows.at < {from}) AS n_before, {aggregate}If(rows.v, rows.at < {from}) AS q_before \
          FROM ({rows}) AS rows GROUP BY rows.tenant"
     );
-    Some(Grouped { sql, params, read_from, by_list: None })
+    Some(Grouped { sql, params, read_from })
 }
 
 /// Builds the statement, after looking up what it depends on.
@@ -61,13 +68,28 @@ pub(super) async fn grouped(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Result
     };
     let mut params = Params::of(ask.is_of_few(&plan.tenants));
     let mut builder = Builder { ask, plan, lists, changes: changes.as_ref(), params: &mut params };
-    if let Some((sql, by_list)) = builder.at_once(&parts) {
+    if let Some(sql) = builder.at_once(&parts) {
         let read_from = parts.iter().map(|part| part.source).collect();
-        return Ok(Grouped { sql, params, read_from, by_list });
+        return Ok(Grouped { sql, params, read_from });
     }
     let (rows, read_from) = builder.rows(&parts);
     let sql = builder.statement(&rows);
-    Ok(Grouped { sql, params, read_from, by_list: None })
+    Ok(Grouped { sql, params, read_from })
+}
+
+/// As [`grouped`], of few tenants and the lists that are known, if one table answers: it is left to whoever reads the rows to see that
+/// one is of another list, as a check in the statement takes as long to plan as half of it.
+pub(super) fn by_list(ask: &Ask<'_>, plan: &Plan, lists: &Lists) -> Option<ByList> {
+    let parts = cover(&plan.cut.edges)?;
+    if !ask.is_of_few(&plan.tenants) || plan.needs_registry() {
+        return None;
+    }
+    let mut params = Params::of(true);
+    let mut builder = Builder { ask, plan, lists, changes: None, params: &mut params };
+    let part = builder.only(&parts)?;
+    let (rows, known) = known_rows(&plan.meter.name, value(plan), lists, builder.params)?;
+    let sql = builder.short(part, rows, true);
+    Some(ByList { grouped: Grouped { sql, params, read_from: vec![part.source] }, known })
 }
 
 struct Builder<'a> {
@@ -79,26 +101,31 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The statement of a question about few tenants, or a short time, that one table answers, and the lists that it tells apart: to
-    /// plan a statement takes longer than to run this one, so that it has no more in it than it needs.
-    fn at_once(&mut self, parts: &[Part]) -> Option<(String, Option<Vec<String>>)> {
-        let plan = self.plan;
-        let [part] = parts else { return None };
-        if self.changes.is_some() || plan.all_but.is_some() {
-            return None;
+    /// The part that answers by itself, without the registry and of all that is asked for.
+    fn only<'p>(&self, parts: &'p [Part]) -> Option<&'p Part> {
+        match parts {
+            [part] if self.changes.is_none() && self.plan.all_but.is_none() => Some(part),
+            _ => None,
         }
+    }
+
+    /// The statement of a question about few tenants, or a short time, that one table answers.
+    fn at_once(&mut self, parts: &[Part]) -> Option<String> {
+        let plan = self.plan;
+        let part = self.only(parts)?;
         let (meter, value) = (&plan.meter.name, value(plan));
         let is_short = plan.cut.to() - plan.cut.from() <= SHORT_SECONDS;
-        let (rows, by_list) = match self.ask.is_of_few(&plan.tenants) {
-            true => match known_rows(meter, value, self.lists, self.params) {
-                Some((rows, lists)) => (rows, Some(lists)),
-                None => (meter_rows_at_once(meter, value, self.lists, self.params), None),
-            },
-            false if is_short && !plan.needs_dimensions() => {
-                (all_rows(meter, value, self.lists, self.params)?, None)
-            }
+        let rows = match self.ask.is_of_few(&plan.tenants) {
+            true => meter_rows_at_once(meter, value, self.lists, self.params),
+            false if is_short && !plan.needs_dimensions() => all_rows(meter, value, self.lists, self.params)?,
             false => return None,
         };
+        Some(self.short(part, rows, false))
+    }
+
+    /// The statement of one part: to plan one takes longer than to run it, so that it has no more in it than it needs.
+    fn short(&mut self, part: &Part, rows: MeterRows, by_list: bool) -> String {
+        let plan = self.plan;
         let json = Looks::AtJson("dimensions");
         let mut conditions = plan.tenants_sql(self.ask, self.params);
         conditions.push(rows.condition);
@@ -122,10 +149,10 @@ impl Builder<'_> {
         let keys = if groups.is_empty() { NO_KEYS.to_owned() } else { format!("[{}]", groups.join(", ")) };
         let by: String = groups.iter().map(|group| format!(", {group}")).collect();
         let (list, by_and_list, having) = match by_list {
-            Some(_) => ("toString(meters) AS list, ", format!("{by}, meters"), ""),
-            None => ("", by, " HAVING counted != 0"),
+            true => ("toString(meters) AS list, ", format!("{by}, meters"), ""),
+            false => ("", by, " HAVING counted != 0"),
         };
-        let sql = format!(
+        format!(
             "{at}SELECT {list}{step} AS step, {keys} AS keys, sum({events}) AS counted, {aggregate}({value}) AS quantity \
              FROM {table} WHERE {conditions} GROUP BY step{by_and_list}{having}",
             events = rows.events,
@@ -133,8 +160,7 @@ impl Builder<'_> {
             value = rows.value,
             table = self.ask.scope().table(table(part.source)),
             conditions = conditions.join(" AND "),
-        );
-        Some((sql, by_list))
+        )
     }
 
     fn statement(&mut self, rows: &str) -> String {

@@ -116,10 +116,11 @@ impl Ask<'_> {
     pub(super) async fn rank(&self, plan: &Plan, rows: usize) -> Result<Ranked, UsageError> {
         match plan.meter.aggregation {
             Aggregation::Count | Aggregation::Sum | Aggregation::Rate => {
-                self.by_lists(|lists| self.rank_sums(plan, rows, lists)).await
+                self.by_lists(|lists| async move { self.rank_sums(plan, rows, lists).await.map(Some) }).await
             }
             Aggregation::Min | Aggregation::Max => {
-                self.by_lists(|lists| self.rank_extremes(plan, rows, lists)).await
+                self.by_lists(|lists| async move { self.rank_extremes(plan, rows, lists).await.map(Some) })
+                    .await
             }
             _ => self.rank_here(plan, rows).await,
         }
@@ -127,7 +128,7 @@ impl Ask<'_> {
 
     /// Lets the store rank what adds up: of a hundred thousand tenants only those that are asked for come back, each with the sums
     /// over all, of which theirs are taken away for the rest.
-    async fn rank_sums(&self, plan: &Plan, rows: usize, lists: Lists) -> Result<Option<Ranked>, UsageError> {
+    async fn rank_sums(&self, plan: &Plan, rows: usize, lists: Lists) -> Result<Ranked, UsageError> {
         let mut paired = self.paired(plan, &lists).await?;
         let limit = paired.params.number(rows as i64);
         let sql = format!(
@@ -155,16 +156,11 @@ impl Ask<'_> {
         let rest = pair(std::array::from_fn(|nth| all[nth] - named[nth]));
         ranked.total = pair(all);
         ranked.other = (rest != Pair::default()).then_some(rest);
-        Ok(Some(ranked))
+        Ok(ranked)
     }
 
     /// Lets the store rank extremes, and take that of the rest.
-    async fn rank_extremes(
-        &self,
-        plan: &Plan,
-        rows: usize,
-        lists: Lists,
-    ) -> Result<Option<Ranked>, UsageError> {
+    async fn rank_extremes(&self, plan: &Plan, rows: usize, lists: Lists) -> Result<Ranked, UsageError> {
         let mut paired = self.paired(plan, &lists).await?;
         let aggregate = rollups::aggregate(plan);
         let rows = paired.params.number(rows as i64);
@@ -188,7 +184,7 @@ impl Ask<'_> {
                 _ => ranked.rows.push((row.name.clone(), pair)),
             }
         }
-        Ok(Some(ranked))
+        Ok(ranked)
     }
 
     /// A query of (key, n, q, n_before, q_before).
@@ -196,7 +192,7 @@ impl Ask<'_> {
         if let Some(paired) = rollups::paired(self, plan, lists) {
             return Ok(paired);
         }
-        let Grouped { sql, mut params, read_from, .. } = match plan.is_in_rollups() {
+        let Grouped { sql, mut params, read_from } = match plan.is_in_rollups() {
             true => rollups::grouped(self, plan, lists).await?,
             false => raw::grouped(self, plan, false).await?,
         };
@@ -207,7 +203,7 @@ impl Ask<'_> {
              sumIf(counted, step < {from}) AS n_before, {aggregate}If(quantity, step < {from}) AS q_before \
              FROM ({sql}) GROUP BY key"
         );
-        Ok(Grouped { sql, params, read_from, by_list: None })
+        Ok(Grouped { sql, params, read_from })
     }
 
     /// Ranks what was measured for every key.

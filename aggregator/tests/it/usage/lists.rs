@@ -2,6 +2,7 @@
 
 use rentroll_aggregator::usage::top::Top;
 use rentroll_aggregator::usage::{Group, Query, Scope, Scoped, Window};
+use rentroll_schemas::Quantity;
 
 use super::aggregations::METERS;
 use super::top::top;
@@ -16,30 +17,52 @@ async fn send(world: &mut World, id: &str) {
     world.send(first).await;
 }
 
-/// What is counted of a meter: of all, by tenant, by a dimension, by the minute, in the ranking.
-async fn counted(usage: &Scoped, meter: &str) -> Vec<u64> {
+/// Of another place in a list the total would be another meter's.
+fn same_quantity(meter: &str, found: Option<Quantity>, events: u64) {
+    let quantity = match meter {
+        "bytes" => 7 * events,
+        "largest" => 7,
+        _ => events,
+    };
+    assert_eq!(found.unwrap().to_string(), quantity.to_string(), "{meter} of {events} events");
+}
+
+/// Kinds of questions.
+const KINDS: usize = 6;
+
+/// One for each kind of question, so that each finds by itself that there are other lists.
+fn usages(world: &World, scope: &Scope) -> [Scoped; KINDS] {
+    std::array::from_fn(|_| world.usage().scoped(scope.clone()))
+}
+
+/// What is counted of a meter: of all, by tenant, by a dimension, by the minute, in two rankings.
+async fn counted(usages: &[Scoped; KINDS], meter: &str) -> Vec<u64> {
     let whole = || Query::new(meter, at("2026-10-05T00:00:00Z"), at("2026-10-10T00:00:00Z"));
+    let tenants = || vec!["acme".to_owned(), "other".to_owned()];
     let mut counted = Vec::new();
-    for query in [
+    let queries = [
         whole(),
         Query { group_by: vec![Group::Tenant], ..whole() },
-        Query { tenants: vec!["acme".to_owned(), "other".to_owned()], window: Window::Minute, ..whole() },
+        Query { tenants: tenants(), window: Window::Minute, ..whole() },
         Query { group_by: vec![Group::Dimension("method".to_owned())], ..whole() },
-    ] {
+    ];
+    let (for_queries, for_tops) = usages.split_at(queries.len());
+    for (usage, query) in for_queries.iter().zip(queries) {
         let rows = usage.query(&query).await.unwrap().rows;
-        // Of another place in a list the total would be another meter's.
         for row in &rows {
-            let quantity = match meter {
-                "bytes" => 7 * row.events,
-                "largest" => 7,
-                _ => row.events,
-            };
-            assert_eq!(row.quantity.unwrap().to_string(), quantity.to_string(), "{meter}: {row:?}");
+            same_quantity(meter, row.quantity, row.events);
         }
         counted.push(rows.iter().map(|row| row.events).sum());
     }
-    let top = Top { from: whole().from, to: whole().to, ..top(meter, Group::Tenant, 10) };
-    counted.push(usage.top(&top).await.unwrap().total.events);
+    let tops = [(Group::Tenant, Vec::new()), (Group::Dimension("method".to_owned()), tenants())];
+    for (usage, (by, tenants)) in for_tops.iter().zip(tops) {
+        let top = Top { from: whole().from, to: whole().to, tenants, ..top(meter, by, 10) };
+        let answer = usage.top(&top).await.unwrap();
+        for row in &answer.rows {
+            same_quantity(meter, row.quantity, row.events);
+        }
+        counted.push(answer.total.events);
+    }
     counted
 }
 
@@ -47,11 +70,10 @@ async fn counted(usage: &Scoped, meter: &str) -> Vec<u64> {
 async fn lists_that_come_while_others_are_known_are_counted() {
     let mut world = World::new("lists", METERS).await;
     send(&mut world, "one").await;
-    let usage = world.usage();
-    let (all, acme) = (usage.scoped(Scope::All), usage.scoped(Scope::tenant("acme")));
-    assert_eq!(counted(&all, "requests").await, [2; 5]);
-    assert_eq!(counted(&all, "bytes").await, [2; 5]);
-    assert_eq!(counted(&acme, "largest").await, [1; 5]);
+    let (all, acme) = (usages(&world, &Scope::All), usages(&world, &Scope::tenant("acme")));
+    assert_eq!(counted(&all, "requests").await, [2; KINDS]);
+    assert_eq!(counted(&all, "bytes").await, [2; KINDS]);
+    assert_eq!(counted(&acme, "largest").await, [1; KINDS]);
 
     // A meter that shares rows with `bytes`, before it and after it: other lists, in which it has other places.
     let extra = "- {name: extra, unit: byte, event_type: http.request, aggregation: sum, value: bytes, group_by: [method]}";
@@ -62,10 +84,10 @@ async fn lists_that_come_while_others_are_known_are_counted() {
         send(&mut world, &format!("more-{nth}")).await;
         let sent = nth as u64 + 2;
         for meter in ["bytes", "requests"] {
-            assert_eq!(counted(&all, meter).await, [2 * sent; 5], "{meter}: {meters}");
-            assert_eq!(counted(&acme, meter).await, [sent; 5], "{meter}");
+            assert_eq!(counted(&all, meter).await, [2 * sent; KINDS], "{meter}: {meters}");
+            assert_eq!(counted(&acme, meter).await, [sent; KINDS], "{meter}");
             // What is remembered by now is the same.
-            assert_eq!(counted(&all, meter).await, [2 * sent; 5], "{meter}");
+            assert_eq!(counted(&all, meter).await, [2 * sent; KINDS], "{meter}");
         }
     }
 }
